@@ -1,0 +1,289 @@
+"""The nouns of tidepost: frozen values that the engine, the ledger and the adapters pass to each other.
+
+Positions are integers (see `cursor.py`); event times are microseconds since 1970, UTC; hours are whole hours
+since 1970, UTC; instants of the ledger (`at`, `until`) are seconds since 1970 as floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tidepost.ranges import Range, Ranges
+
+MICROSECONDS_AN_HOUR = 3_600_000_000
+
+
+class StreamName(StrEnum):
+    INFERENCES = "inferences"
+    GROUND_TRUTH = "ground_truth"
+
+
+class ScanKind(StrEnum):
+    INCREMENTAL = "incremental"
+    LOOKBACK = "lookback"
+    BACKFILL = "backfill"
+    REPAIR = "repair"
+
+
+class CutState(StrEnum):
+    PLANNED = "planned"
+    PUBLISHING = "publishing"
+    DONE = "done"
+
+
+class DeliveryState(StrEnum):
+    TODO = "todo"
+    SENDING = "sending"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    HELD = "held"
+    CLOSED = "closed"
+
+
+OPEN_DELIVERIES = (DeliveryState.TODO, DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.UNKNOWN)
+
+
+class Proof(StrEnum):
+    """What a destination can show of what arrived, strongest first."""
+
+    ROWS = "rows"
+    COUNTS = "counts"
+    RECEIPT = "receipt"
+
+
+class SendForm(StrEnum):
+    FILE = "file"
+    ROWS = "rows"
+
+
+class SendState(StrEnum):
+    """`intent`: durable before the first byte. The others are what was learnt of it since."""
+
+    INTENT = "intent"
+    ACCEPTED = "accepted"
+    ABSENT = "absent"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One of a job's two flows, as the ledger knows it.
+
+    id:        the ledger's number of it
+    published: the sequence number of the newest published slice, 0 before the first; publishing compares it
+    planned:   grows by one with every plan; planning compares it
+    pinned:    the staged column types (name → DuckDB type) that the first slice pinned; empty before it
+    """
+
+    id: int
+    job: str
+    name: StreamName
+    published: int = 0
+    planned: int = 0
+    pinned: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        """The stream's folder in the staging, without a slash at its end."""
+        return f"{self.job}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for. A plan belongs to its request: the same key gets the same cuts again.
+
+    key:    unique within the stream; from Airflow its dag id, run id and the hash of what was asked
+    window: what to scan; None for an incremental run, which takes what is new
+    """
+
+    key: str
+    kind: ScanKind
+    window: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One piece of a scan's range, durable before anything is done: the unit of work and of retry.
+
+    id:        the ledger's number of it, 0 while it is only planned in memory
+    lane:      "" for sources with one cursor; "topic/partition" for Kafka
+    estimated: rows that planning expects, or None
+    """
+
+    id: int
+    kind: ScanKind
+    range: Range
+    lane: str = ""
+    estimated: int | None = None
+    state: CutState = CutState.PLANNED
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What of a stream's cursor is already scanned, or promised to a cut that is still open, per lane.
+
+    version: the stream's `planned` count that this was read at; a plan is written only if it still holds
+    """
+
+    version: int
+    scanned: Mapping[str, Ranges] = field(default_factory=dict)
+    planned: Mapping[str, Ranges] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one cut or one delivery until `until`. `fence` grows with each new holder.
+
+    kind: "cut" or "delivery"
+    """
+
+    kind: str
+    ref: int
+    owner: str
+    fence: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One finished parquet file of a slice.
+
+    path:   below the stream's folder: `data/event_day=2013-01-03/00000007-00000.parquet`
+    size:   bytes
+    token:  how the staging finds the finished, not yet visible file again (a scratch path, an upload id)
+    hours:  rows by hour of event time
+    """
+
+    number: int
+    path: str
+    rows: int
+    size: int
+    sha256: str
+    event_min: int
+    event_max: int
+    hours: Mapping[int, int]
+    token: str = ""
+    batch_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of the rows that one cut's scan returned; every one of them is in exactly one number.
+
+    published:    rows in the slice
+    duplicates:   rows dropped because an equal row of the same id was published, or stands in this slice
+    rejected:     reason → rows set aside (conflicts and `changed_after_sent` included)
+    null_cursors: rows of the source whose cursor is NULL, which no range can hold; not part of `scanned`
+    """
+
+    scanned: int = 0
+    published: int = 0
+    duplicates: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    null_cursors: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scanned != self.published + self.duplicates + sum(self.rejected.values()):
+            raise ValueError(f"rows unaccounted for: {self}")
+
+    @property
+    def rejects(self) -> int:
+        return sum(self.rejected.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The rows of one cut that the index did not hold, frozen when published.
+
+    sequence: its name; grows with each slice of the stream and is never used twice
+    held:     why its deliveries are held for a person, or None
+    """
+
+    sequence: int
+    cut: int
+    kind: ScanKind
+    range: Range
+    parts: tuple[Part, ...]
+    tally: Tally
+    lane: str = ""
+    held: str | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    @property
+    def hours(self) -> dict[int, int]:
+        """Rows by hour of event time."""
+        total: dict[int, int] = {}
+        for part in self.parts:
+            for hour, rows in part.hours.items():
+                total[hour] = total.get(hour, 0) + rows
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One slice at one destination.
+
+    rows:    to arrive
+    arrived: shown to have arrived, at the strongest proof there is
+    refused: refused by the destination, and kept as rejects
+    reason:  why it is held or unknown; empty otherwise
+    """
+
+    id: int
+    sequence: int
+    destination: str
+    state: DeliveryState
+    rows: int
+    arrived: int = 0
+    refused: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One request, or one group of row requests, to a destination; its intent is durable before its first byte.
+
+    at: when the intent was written; what was sent may be loading until `at` plus the destination's `loading`
+    """
+
+    id: int
+    delivery: int
+    part: int
+    attempt: int
+    form: SendForm
+    rows: int
+    at: float
+    state: SendState = SendState.INTENT
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a destination answered to one send.
+
+    accepted, failed: rows, by its own count; they add up to what was sent, or the answer is not believed
+    messages:         a few of its own words on failed rows, without row values
+    """
+
+    accepted: int
+    failed: int
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowAnswer:
+    """What a destination said of one row that was sent in the form whose answer names rows."""
+
+    partner_inference_id: str
+    accepted: bool
+    already_there: bool = False
+    message: str = ""

@@ -1,0 +1,336 @@
+"""What the engine needs of the outside, as small protocols named by role.
+
+Every adapter, and every fake, passes the contract test of its port (`tests/contracts/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+from tidepost.model import (
+    Coverage,
+    Cut,
+    Delivery,
+    DeliveryState,
+    Lease,
+    Part,
+    Proof,
+    Receipt,
+    Request,
+    RowAnswer,
+    Send,
+    SendForm,
+    SendState,
+    Slice,
+    Stream,
+    StreamName,
+    Tally,
+)
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from tidepost.cursor import CursorKind
+    from tidepost.ranges import Range
+
+
+# ---------------------------------------------------------------------------------------------------- source
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a source shows of a range, in one snapshot, before anything is planned.
+
+    highest:      the greatest cursor in the range, or None where it holds no row
+    buckets:      (first position, rows), ascending; the rows of a bucket lie between it and the next
+    null_cursors: rows whose cursor is NULL; no range holds them
+    """
+
+    highest: int | None
+    buckets: tuple[tuple[int, int], ...]
+    null_cursors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """SQL that reads a range of a source inside the caller's DuckDB connection, with its bound values."""
+
+    sql: str
+    values: Mapping[str, object]
+
+
+class Source(Protocol):
+    """Where inferences are logged. Reads only; keeps nothing open between two calls."""
+
+    def columns(self) -> Mapping[str, str]:
+        """The source's columns with their DuckDB types. Raises Misconfigured where the source cannot be read."""
+
+    def cursor(self) -> CursorKind:
+        """The cursor's exact type. Raises Misconfigured for a column that cannot be one, or lacks a zone."""
+
+    def clock(self) -> float | None:
+        """The source's own clock, in seconds since 1970; None where it has none but the worker's."""
+
+    def survey(self, window: Range) -> Survey:
+        """What there is in a range, counted in at most about a thousand buckets."""
+
+    def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> Relation:
+        """The rows of a range. The relation has `columns` as the source types them, and `_cursor`, the row's
+        position as BIGINT or HUGEINT."""
+
+
+# --------------------------------------------------------------------------------------------------- staging
+
+
+class Staging(Protocol):
+    """Where slices live. A part is finished out of sight, made visible whole, and never changes after that.
+
+    Keys are relative to the staging's root and use slashes: `{job}/{stream}/data/…`, `{job}/{stream}/_tidepost/…`.
+    """
+
+    def scratch(self, stream: Stream, cut: int, fence: int) -> Path:
+        """An empty local folder for a cut's unfinished parts; what an earlier attempt left there is removed."""
+
+    def prepare(self, stream: Stream, part: Part, file: Path) -> Part:
+        """Make a finished file durable, still out of sight. The part returned carries the token that `reveal`
+        needs, from any host that shares the staging."""
+
+    def reveal(self, stream: Stream, part: Part) -> None:
+        """Make a prepared part visible, whole, under its path. Repeating it is harmless.
+        Raises Retryable where the prepared file is gone and the part is not visible either."""
+
+    def open(self, stream: Stream, part: Part) -> IO[bytes]:
+        """A visible part's bytes. Raises Retryable where it cannot be read."""
+
+    def relation(self, connection: DuckDBPyConnection, stream: Stream, parts: Sequence[Part]) -> Relation:
+        """SQL over visible parts, with all their columns, `_part` (the part's path) and `_row` (its row number
+        there). Raises Retryable where one is not readable: absence is never "no ids"."""
+
+
+class Records(Protocol):
+    """The small files beside the data, from which a lost ledger can be rebuilt. Part of every staging."""
+
+    def put(self, key: str, data: bytes, *, absent: bool = False) -> bool:
+        """Write a file whole and durably. With `absent`, only where there is none: False where there was one."""
+
+    def get(self, key: str) -> bytes | None:
+        """A file's bytes, or None where there is none. Raises Retryable where the store cannot be read."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """The keys below a prefix, in order."""
+
+    def remove(self, key: str) -> None:
+        """Remove a file; harmless where there is none."""
+
+    def file(self, key: str) -> AbstractContextManager[Path]:
+        """A local path to write a larger record to; it appears under its key, durably, when the block ends."""
+
+
+# ----------------------------------------------------------------------------------------------- destination
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One part on its way to a destination.
+
+    size:  bytes
+    open:  opens the part's bytes anew, so that each attempt sends the whole body
+    guard: called before the last bytes leave; raises LeaseLost where this process may not finish the send
+    """
+
+    name: str
+    rows: int
+    size: int
+    open: Callable[[], IO[bytes]]
+    guard: Callable[[], None]
+    batch_id: str | None = None
+
+
+class Destination(Protocol):
+    """A platform that receives. It trusts no answer that it cannot check.
+
+    name:    of its deliveries in the ledger
+    proof:   what it can show
+    loading: seconds that it may take to load what it accepted
+    """
+
+    name: str
+    proof: Proof
+    loading: float
+
+    def check(self, stream: StreamName, columns: Mapping[str, str]) -> None:
+        """Compare the staged columns (name → DuckDB type) with what it expects, before anything is sent.
+
+        Raises Misconfigured (wrong key, no such model, a missing or wrongly typed attribute), Retryable
+        (unreachable).
+        """
+
+    def send(self, stream: StreamName, upload: Upload) -> Receipt:
+        """Send one file. Retries by itself only what provably did not land.
+
+        Raises Retryable (provably did not land), Refused (refused as a whole), Misconfigured (key or model),
+        Unknown (may have landed), LeaseLost.
+        """
+
+    def send_rows(self, stream: StreamName, rows: Sequence[Mapping[str, object]]) -> Sequence[RowAnswer]:
+        """Send rows in the form whose answer names each. Raises as `send` does."""
+
+    def counts(self, stream: StreamName, window: Range) -> Mapping[int, int]:
+        """Rows that arrived, by hour of event time; `window` is in hours. Raises Retryable, Misconfigured."""
+
+    def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
+        """The partner inference ids that arrived with event times in a window of microseconds, in batches of
+        bounded size; an id that arrived twice is given twice. Raises Retryable, Misconfigured."""
+
+
+# ---------------------------------------------------------------------------------------------------- ledger
+
+
+@dataclass(frozen=True, slots=True)
+class PartRef:
+    """A published part, and the slice that holds it."""
+
+    sequence: int
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The published parts whose event times meet a window, as of one version of the stream.
+
+    version: the stream's `published` number that this was read at; `Slices.begin` compares it
+    """
+
+    version: int
+    parts: tuple[PartRef, ...]
+
+
+class Plans(Protocol):
+    """Streams, requests and cuts."""
+
+    def stream(self, job: str, name: StreamName, identity: Mapping[str, str]) -> Stream:
+        """The stream, registered at first sight. Raises Misconfigured where an entry of `identity` (cursor,
+        id template, destination) is not what it was registered with, naming the entry, old and new; a key that
+        was not there before is added."""
+
+    def coverage(self, stream: Stream) -> Coverage:
+        """What is scanned and what is promised to open cuts."""
+
+    def asked(self, stream: Stream, key: str) -> tuple[Cut, ...] | None:
+        """The cuts, in order and in whatever state, of a request that was planned before; None for a new one."""
+
+    def write(self, stream: Stream, request: Request, cuts: Sequence[Cut], version: int) -> tuple[Cut, ...]:
+        """Write a plan down, durably, before anything is done, and return its cuts with their ids.
+
+        Raises Outdated where another plan was written since `version` was read. A request key that exists
+        already returns its cuts unchanged."""
+
+    def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
+        """The cuts that are not done, oldest first."""
+
+
+class Leases(Protocol):
+    """Who works on what. Times are the ledger's, so workers' clocks may disagree."""
+
+    def take(self, kind: str, ref: int, owner: str, seconds: float) -> Lease:
+        """Lease a cut or a delivery that is free, lapsed, or held by a process that is provably gone.
+        The fence grows by one. Raises HeldElsewhere naming holder and time otherwise."""
+
+    def renew(self, lease: Lease, seconds: float) -> Lease:
+        """Raises LeaseLost where another one took over."""
+
+    def release(self, lease: Lease) -> None:
+        """Harmless where it was lost."""
+
+
+class Slices(Protocol):
+    """Publishing. At most one slice of a stream is being published at a time; each is one compare-and-set."""
+
+    def published(self, stream: Stream, window: Range | None) -> Published:
+        """Published parts whose event times [event_min, event_max] meet a window of microseconds (None: all)."""
+
+    def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
+        """Record a slice as publishing, with its prepared parts, in one transaction, and give it its sequence
+        number (parts get their paths from it: `{sequence}` in a draft part's path is filled in, 8 digits).
+
+        Raises Outdated where something was published since `version`, LeaseLost where the cut's lease was
+        taken over, HeldElsewhere where another slice of the stream is publishing. The stream's column types
+        are pinned to `columns` if they are not pinned yet; Misconfigured where they are and differ."""
+
+    def finish(self, stream: Stream, done: Slice, destinations: Sequence[str]) -> tuple[Delivery, ...]:
+        """One transaction: the slice is published, its deliveries exist (`held` where the slice is held, closed
+        where it has no rows), its range is scanned, its cut is done, its tally is counted. Repeating it is
+        harmless; Outdated where the slice was withdrawn meanwhile."""
+
+    def empty(self, lease: Lease, stream: Stream, cut: Cut, tally: Tally) -> None:
+        """One transaction: a cut without new rows is done, its range scanned. Raises LeaseLost."""
+
+    def publishing(self, stream: Stream) -> Slice | None:
+        """The slice that is being published, or whose publisher died: all that is needed to finish it."""
+
+    def withdraw(self, stream: Stream, sequence: int) -> None:
+        """Give up a slice in `publishing`, after its revealed parts were removed; its cut is planned again."""
+
+
+class Deliveries(Protocol):
+    """Sends, and what became of them."""
+
+    def open(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
+        """The deliveries that are neither closed nor held, oldest first."""
+
+    def contents(self, delivery: Delivery) -> tuple[Slice, tuple[Send, ...]]:
+        """The delivery's slice, and every send so far, oldest first."""
+
+    def intend(self, lease: Lease, delivery: Delivery, part: int, form: SendForm, rows: int) -> Send:
+        """Write a send's intent down; the delivery is `sending`. Raises LeaseLost."""
+
+    def answer(self, lease: Lease, send: Send, state: SendState, detail: str) -> None:
+        """Write down what was learnt of a send. Raises LeaseLost."""
+
+    def settle(
+        self,
+        lease: Lease,
+        delivery: Delivery,
+        state: DeliveryState,
+        *,
+        arrived: int = 0,
+        refused: Mapping[int, int] | None = None,
+        reason: str = "",
+    ) -> Delivery:
+        """Move a delivery on; `refused` gives the rows that the destination refused, by hour.
+        Raises LeaseLost."""
+
+
+class Reports(Protocol):
+    """What people and confirmation ask. Reads only, except for the log and the audit."""
+
+    def expected(self, stream: Stream, destination: str, hours: Range) -> Mapping[int, int]:
+        """Rows by hour of event time that should be at a destination once everything sent there has loaded:
+        of deliveries `sent` and `closed`, without what was refused."""
+
+    def in_flight(self, stream: Stream, destination: str, hours: Range) -> frozenset[int]:
+        """The hours in which a delivery there is `sending` or `unknown`, so that counts prove nothing."""
+
+    def summary(self, job: str) -> Sequence[Mapping[str, object]]:
+        """Per stream of a job: what `status.py` shows (see `ledger/reports.py`)."""
+
+    def seen(self, stream: Stream, at: float, highest: int) -> None:
+        """Log the greatest cursor seen at a time; for growing ids, settle and lookback resolve through it."""
+
+    def highest_seen(self, stream: Stream, before: float) -> int | None:
+        """The greatest cursor logged at or before a time, or None."""
+
+
+class Ledger(Protocol):
+    """The transactional record. `id` is drawn once, when it is created."""
+
+    id: str
+    plans: Plans
+    leases: Leases
+    slices: Slices
+    deliveries: Deliveries
+    reports: Reports
