@@ -54,6 +54,10 @@ class Retryable(TidepostError):
         self.retry_after = retry_after
 
 
+class Vanished(Retryable):
+    """A finished file is gone before it was made visible; its cut must be staged again."""
+
+
 class Unknown(TidepostError):
     """A send that may have landed: the destination must be asked before anything is sent again."""
 

@@ -74,6 +74,7 @@ class Stream:
     id:        the ledger's number of it
     published: the sequence number of the newest published slice, 0 before the first; publishing compares it
     planned:   grows by one with every plan; planning compares it
+    allotted:  the newest sequence number that was given to a slice, published or not
     pinned:    the staged column types (name → DuckDB type) that the first slice pinned; empty before it
     """
 
@@ -82,6 +83,7 @@ class Stream:
     name: StreamName
     published: int = 0
     planned: int = 0
+    allotted: int = 0
     pinned: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -192,6 +194,17 @@ class Tally:
     def rejects(self) -> int:
         return sum(self.rejected.values())
 
+    def plus(self, other: Tally) -> Tally:
+        """Both together."""
+        reasons = {*self.rejected, *other.rejected}
+        return Tally(
+            scanned=self.scanned + other.scanned,
+            published=self.published + other.published,
+            duplicates=self.duplicates + other.duplicates,
+            rejected={name: self.rejected.get(name, 0) + other.rejected.get(name, 0) for name in sorted(reasons)},
+            null_cursors=max(self.null_cursors, other.null_cursors),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -252,7 +265,8 @@ class Delivery:
 class Send:
     """One request, or one group of row requests, to a destination; its intent is durable before its first byte.
 
-    at: when the intent was written; what was sent may be loading until `at` plus the destination's `loading`
+    at:       when the intent was written
+    answered: when its outcome was written down, None while it is an intent
     """
 
     id: int
@@ -264,6 +278,7 @@ class Send:
     at: float
     state: SendState = SendState.INTENT
     detail: str = ""
+    answered: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

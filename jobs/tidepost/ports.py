@@ -55,6 +55,10 @@ class Survey:
     null_cursors: int = 0
 
 
+CURSOR = "tidepost:cursor"
+"""The column of a source's relation that holds each row's position."""
+
+
 @dataclass(frozen=True, slots=True)
 class Relation:
     """SQL that reads a range of a source inside the caller's DuckDB connection, with its bound values."""
@@ -79,7 +83,7 @@ class Source(Protocol):
         """What there is in a range, counted in at most about a thousand buckets."""
 
     def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> Relation:
-        """The rows of a range. The relation has `columns` as the source types them, and `_cursor`, the row's
+        """The rows of a range. The relation has `columns` as the source types them, and `CURSOR`, the row's
         position as BIGINT or HUGEINT."""
 
 
@@ -95,13 +99,19 @@ class Staging(Protocol):
     def scratch(self, stream: Stream, cut: int, fence: int) -> Path:
         """An empty local folder for a cut's unfinished parts; what an earlier attempt left there is removed."""
 
+    def clear(self, stream: Stream, cut: int, fence: int) -> None:
+        """Remove what attempts up to `fence` left in a cut's scratch folders; harmless where there is nothing."""
+
     def prepare(self, stream: Stream, part: Part, file: Path) -> Part:
         """Make a finished file durable, still out of sight. The part returned carries the token that `reveal`
         needs, from any host that shares the staging."""
 
     def reveal(self, stream: Stream, part: Part) -> None:
         """Make a prepared part visible, whole, under its path. Repeating it is harmless.
-        Raises Retryable where the prepared file is gone and the part is not visible either."""
+        Raises Vanished where the prepared file is gone and the part is not visible either."""
+
+    def withdraw(self, stream: Stream, part: Part) -> None:
+        """Remove a part of a slice that was given up before it was published; harmless where there is none."""
 
     def open(self, stream: Stream, part: Part) -> IO[bytes]:
         """A visible part's bytes. Raises Retryable where it cannot be read."""
@@ -217,6 +227,9 @@ class Plans(Protocol):
         id template, destination) is not what it was registered with, naming the entry, old and new; a key that
         was not there before is added."""
 
+    def find(self, job: str, name: StreamName) -> Stream | None:
+        """The stream, or None where it was never registered; writes nothing."""
+
     def coverage(self, stream: Stream) -> Coverage:
         """What is scanned and what is promised to open cuts."""
 
@@ -282,6 +295,10 @@ class Deliveries(Protocol):
     def open(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
         """The deliveries that are neither closed nor held, oldest first."""
 
+    def enroll(self, stream: Stream, destination: str) -> int:
+        """Give every published slice a delivery at a destination, where it has none: for one that joined later.
+        Returns how many were new; repeating it is harmless."""
+
     def contents(self, delivery: Delivery) -> tuple[Slice, tuple[Send, ...]]:
         """The delivery's slice, and every send so far, oldest first."""
 
@@ -300,9 +317,11 @@ class Deliveries(Protocol):
         arrived: int = 0,
         refused: Mapping[int, int] | None = None,
         reason: str = "",
+        proof: Proof | None = None,
     ) -> Delivery:
-        """Move a delivery on; `refused` gives the rows that the destination refused, by hour.
-        Raises LeaseLost."""
+        """Move a delivery on. `arrived`, and `refused` by hour of event time, are totals so far, so that a repeat
+        changes nothing; `proof` says by what it was closed. Raises LeaseLost; Outdated where the delivery was
+        closed or held meanwhile."""
 
 
 class Reports(Protocol):
@@ -315,11 +334,11 @@ class Reports(Protocol):
     def in_flight(self, stream: Stream, destination: str, hours: Range) -> frozenset[int]:
         """The hours in which a delivery there is `sending` or `unknown`, so that counts prove nothing."""
 
-    def summary(self, job: str) -> Sequence[Mapping[str, object]]:
-        """Per stream of a job: what `status.py` shows (see `ledger/reports.py`)."""
-
     def seen(self, stream: Stream, at: float, highest: int) -> None:
         """Log the greatest cursor seen at a time; for growing ids, settle and lookback resolve through it."""
+
+    def ran(self, stream: Stream) -> None:
+        """Remember that a run of the stream has ended now."""
 
     def highest_seen(self, stream: Stream, before: float) -> int | None:
         """The greatest cursor logged at or before a time, or None."""
@@ -328,9 +347,15 @@ class Reports(Protocol):
 class Ledger(Protocol):
     """The transactional record. `id` is drawn once, when it is created."""
 
-    id: str
-    plans: Plans
-    leases: Leases
-    slices: Slices
-    deliveries: Deliveries
-    reports: Reports
+    @property
+    def id(self) -> str: ...
+    @property
+    def plans(self) -> Plans: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def slices(self) -> Slices: ...
+    @property
+    def deliveries(self) -> Deliveries: ...
+    @property
+    def reports(self) -> Reports: ...

@@ -1,0 +1,187 @@
+"""Delivering: a slice's files to one destination, each with an intent before its first byte and a receipt after.
+
+A send that has an intent and no receipt may have landed. It is never repeated here: `confirm.py` asks first.
+Intents and receipts are written to the staging before the ledger, so that a lost ledger can be rebuilt from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field, replace
+
+from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
+from tidepost.events import Event, PartSent
+from tidepost.leases import Keeper
+from tidepost.model import (
+    Delivery,
+    DeliveryState,
+    Lease,
+    Part,
+    Send,
+    SendForm,
+    SendState,
+    Slice,
+    Stream,
+)
+from tidepost.ports import Destination, Ledger, Records, Staging, Upload
+
+MOST_FILE_SENDS = 5
+"""How often one file is sent, each time only after the destination was shown not to hold it."""
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """A delivery that this process works on: its lease, what it holds, and what was sent of it.
+
+    noticed: when this process last learnt something of a send, an answer or the lack of one
+    """
+
+    delivery: Delivery
+    slice: Slice
+    lease: Lease
+    noticed: float = 0.0
+    _sends: dict[int, Send] = field(default_factory=dict)
+
+    @property
+    def sends(self) -> list[Send]:
+        """Newest last."""
+        return list(self._sends.values())
+
+    def put(self, send: Send) -> None:
+        """Remember a send, or what has become of it."""
+        self._sends[send.id] = send
+
+    def of(self, part: Part, form: SendForm) -> list[Send]:
+        return [send for send in self.sends if send.part == part.number and send.form is form]
+
+    def unanswered(self) -> bool:
+        """Whether something may have landed that nobody knows of."""
+        return any(send.state is SendState.INTENT for send in self.sends)
+
+    @property
+    def failed(self) -> int:
+        """Rows that the destination itself said it did not take, in the newest answer of each file."""
+        newest = [sends[-1] for part in self.slice.parts if (sends := self.of(part, SendForm.FILE))]
+        return sum(json.loads(send.detail).get("failed", 0) for send in newest if send.state is SendState.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Courier:
+    """Sends to one destination. `parts` runs the sends of files; `now` is in seconds since 1970."""
+
+    stream: Stream
+    destination: Destination
+    ledger: Ledger
+    staging: Staging
+    records: Records
+    keeper: Keeper
+    parts: Executor
+    notice: Callable[[Event], None]
+    now: Callable[[], float]
+
+    def pick_up(self, delivery: Delivery) -> Parcel:
+        """Lease a delivery and read what was sent of it. Raises HeldElsewhere."""
+        lease = self.keeper.take("delivery", delivery.id)
+        try:
+            contents, sends = self.ledger.deliveries.contents(delivery)
+        except BaseException:
+            self.keeper.release(lease)
+            raise
+        return Parcel(delivery, contents, lease, _sends={send.id: send for send in sends})
+
+    def deliver(self, parcel: Parcel) -> None:
+        """Send every file of a parcel that is not there yet and not in question.
+
+        Afterwards the delivery is `sent` (all accepted), `unknown` (at least one may have landed), `held` (one was
+        refused whole) or `todo` again (at least one provably did not land). Raises LeaseLost, and Misconfigured or
+        Retryable once every file that was on its way is accounted for.
+        """
+        todo = [part for part in parcel.slice.parts if self._sendable(parcel, part)]
+        failures: list[TidepostError] = []
+        for future in [self.parts.submit(self._send, parcel, part) for part in todo]:
+            try:
+                future.result()
+            except TidepostError as error:
+                failures.append(error)
+        lost = next((error for error in failures if isinstance(error, HeldElsewhere)), None)
+        if lost is not None:
+            raise lost
+        state, reason = _state(parcel, failures)
+        parcel.delivery = self.ledger.deliveries.settle(parcel.lease, parcel.delivery, state, reason=reason)
+        if state is not DeliveryState.UNKNOWN:
+            for error in failures:
+                raise error
+
+    def absent(self, parcel: Parcel, part: Part) -> None:
+        """Write down that the newest send of a file was shown not to have landed."""
+        self.answer(parcel, parcel.of(part, SendForm.FILE)[-1], SendState.ABSENT, {"found": "absent by asking"})
+
+    def answer(self, parcel: Parcel, send: Send, state: SendState, detail: Mapping[str, object]) -> None:
+        """Write what was learnt of a send to the staging, then to the ledger."""
+        self.records.put(self._key("receipts", parcel, send.part, send.attempt), _json({"state": state, **detail}))
+        self.ledger.deliveries.answer(parcel.lease, send, state, json.dumps(detail))
+        parcel.put(replace(send, state=state, detail=json.dumps(detail), answered=self.now()))
+
+    def intend(self, parcel: Parcel, part: Part, form: SendForm, rows: int) -> Send:
+        """Write the intent of a send to the staging, then to the ledger; after that it may leave."""
+        attempt = 1 + max((send.attempt for send in parcel.sends if send.part == part.number), default=0)
+        intent = {"form": form, "rows": rows, "at": self.now()}
+        self.records.put(self._key("intents", parcel, part.number, attempt), _json(intent))
+        send = self.ledger.deliveries.intend(parcel.lease, parcel.delivery, part.number, form, rows)
+        parcel.put(send)
+        return send
+
+    def _sendable(self, parcel: Parcel, part: Part) -> bool:
+        sends = parcel.of(part, SendForm.FILE)
+        return not sends or sends[-1].state is SendState.ABSENT
+
+    def _send(self, parcel: Parcel, part: Part) -> None:
+        if len(parcel.of(part, SendForm.FILE)) >= MOST_FILE_SENDS:
+            raise Refused(
+                f"{self.destination.name} took {part.path} {MOST_FILE_SENDS} times and never held a row of it"
+            )
+        send = self.intend(parcel, part, SendForm.FILE, part.rows)
+        upload = Upload(
+            name=part.path.rpartition("/")[2],
+            rows=part.rows,
+            size=part.size,
+            open=lambda: self.staging.open(self.stream, part),
+            guard=lambda: self.keeper.guard(parcel.lease),
+            batch_id=part.batch_id,
+        )
+        try:
+            receipt = self.destination.send(self.stream.name, upload)
+        except Unknown:
+            parcel.noticed = self.now()
+            raise
+        except Refused as error:
+            self.answer(parcel, send, SendState.REFUSED, {"message": error.message})
+            raise
+        except (Retryable, Misconfigured) as error:
+            self.answer(parcel, send, SendState.ABSENT, {"message": error.message})
+            raise
+        self.answer(parcel, send, SendState.ACCEPTED, asdict(receipt))
+        parcel.noticed = self.now()
+        self.notice(PartSent(self.destination.name, parcel.slice.sequence, part, receipt))
+
+    def _key(self, kind: str, parcel: Parcel, part: int, attempt: int) -> str:
+        name = f"{parcel.slice.sequence:08d}-{part:05d}.{self.destination.name}.{attempt}.json"
+        return f"{self.stream.prefix}/_tidepost/{kind}/{name}"
+
+
+def _state(parcel: Parcel, failures: Sequence[TidepostError]) -> tuple[DeliveryState, str]:
+    refused = next((error for error in failures if isinstance(error, Refused)), None)
+    if parcel.unanswered():
+        unknown = next((error.message for error in failures if isinstance(error, Unknown)), "a send has no answer")
+        return DeliveryState.UNKNOWN, unknown
+    if refused is not None:
+        return DeliveryState.HELD, refused.message
+    if failures:
+        return DeliveryState.TODO, failures[0].message
+    return DeliveryState.SENT, ""
+
+
+def _json(content: Mapping[str, object]) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()

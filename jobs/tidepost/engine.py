@@ -1,0 +1,67 @@
+"""DuckDB as tidepost uses it: in UTC, within a memory limit, spilling beside the staging.
+
+Only what DuckDB 1.5 and 2.0 have in common is used, and every result is drained before the next statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidepost.errors import Misconfigured, Retryable, TidepostError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+BATCH_ROWS = 122_880
+"""Rows of an Arrow batch and of a parquet row group: DuckDB's own row group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How much a connection may use.
+
+    memory:  bytes, DuckDB's limit; what does not fit is spilled below `scratch`
+    threads: at most
+    """
+
+    memory: int
+    threads: int
+    scratch: Path
+
+    def connect(self) -> DuckDBPyConnection:
+        """A connection of its own, in UTC; the caller closes it."""
+        import duckdb  # noqa: PLC0415 - heavy, and not needed to read a definition
+
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(
+            config={
+                "memory_limit": f"{self.memory // 1_000_000}MB",
+                "threads": self.threads,
+                "temp_directory": str(self.scratch),
+                "preserve_insertion_order": True,
+            }
+        )
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection
+
+
+def rows(
+    connection: DuckDBPyConnection, sql: str, values: Mapping[str, object] | None = None
+) -> list[tuple[object, ...]]:
+    """All rows of a small result."""
+    result: list[tuple[object, ...]] = connection.execute(sql, dict(values or {})).fetchall()
+    return result
+
+
+def translated(error: Exception, where: str) -> TidepostError:
+    """A DuckDB error as one of ours: a full disk or a locked file passes, a wrong name or type does not."""
+    import duckdb  # noqa: PLC0415
+
+    text = str(error).strip().splitlines()
+    message = f"{where}: {text[0] if text else type(error).__name__}"
+    if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        return Retryable(message, hint="Nothing was lost: run again when the file is readable and there is space.")
+    return Misconfigured(message, hint="Check the source and the columns named in the job.")

@@ -1,0 +1,286 @@
+"""A job: one model's upload, as one YAML file defines it.
+
+`load_job` turns a file, merged over the project's defaults, into a frozen `Job`, or into one `Misconfigured` that
+names every problem with file, line, column and key. Secrets and `${…}` references stay as written;
+`Job.resolved` replaces the references when a run starts, and only the wiring resolves secrets.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, PrivateAttr
+
+from tidepost.errors import Misconfigured
+from tidepost.explain import validated
+from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Zone
+from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
+from tidepost.reference import Secret, resolve
+from tidepost.sections import (
+    AnySource,
+    ArthurDefinition,
+    CursorDefinition,
+    CursorType,
+    DestinationDefinition,
+    FileFormat,
+    LimitsDefinition,
+    ModelReference,
+    SourceDefinition,
+    StagingDefinition,
+)
+from tidepost.template import Template
+from tidepost.units import RejectLimit
+from tidepost.yamlfile import Document, KeyPath, Place, Places, Value, path_text, read_yaml
+
+if TYPE_CHECKING:
+    from tidepost.project import Project
+
+__all__ = [
+    "NAME_PATTERN",
+    "RESERVED",
+    "ArthurDefinition",
+    "Attribute",
+    "AttributeType",
+    "CursorDefinition",
+    "CursorType",
+    "DestinationDefinition",
+    "FileFormat",
+    "Job",
+    "LimitsDefinition",
+    "MappingDefinition",
+    "ModelReference",
+    "Origin",
+    "RejectLimit",
+    "Secret",
+    "SourceDefinition",
+    "StagingDefinition",
+    "Template",
+    "TimestampDefinition",
+    "json_schema_text",
+    "load_job",
+    "resolve",
+    "schema",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a job comes from: its file, the project's root, the places of its keys, and the job as written."""
+
+    path: Path
+    root: Path
+    places: Places
+
+
+class Job(Section):
+    """One model's upload, as one file defines it."""
+
+    version: Literal[1] = Field(description="The version of this format.")
+    name: Name = Field(
+        description="The job's name, which no other job of the project has: up to 63 lower-case letters, digits, "
+        "`_` and `-`.",
+        examples=["flights"],
+    )
+    description: str | None = Field(None, description="What the job is, for people.")
+    owner: str | None = Field(None, description="Whom to ask about it.", examples=["delays@example.com"])
+    tags: tuple[Text, ...] = Field((), description="Words to find jobs by.", examples=[["production"]])
+    schedule: Schedule | None = Field(
+        None,
+        description="When the job runs: a cron expression of five fields, `@hourly` or `@daily`. Without it the job "
+        "runs when asked.",
+        examples=["@hourly", "15 3 * * *"],
+    )
+    timezone: Zone = Field("UTC", description="The zone of the schedule.", examples=["Europe/Berlin"])
+    source: AnySource = Field(description="Where inferences are logged.", examples=["log/flights/*.parquet"])
+    cursor: CursorDefinition = Field(description="The column that new rows are found by.")
+    mapping: MappingDefinition = Field(description="Which columns become which parts of an inference.")
+    staging: StagingDefinition = Field(StagingDefinition(), description="How staged files are cut and kept.")
+    destination: DestinationDefinition = Field(description="The platform that receives the inferences.")
+    limits: LimitsDefinition = Field(
+        LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
+    )
+
+    _origin: Origin | None = PrivateAttr(None)
+    _written: Job | None = PrivateAttr(None)
+
+    @property
+    def path(self) -> Path:
+        """The file that the job was loaded from."""
+        return self._loaded.path
+
+    @property
+    def root(self) -> Path:
+        """The root of the job's project, which relative paths begin at."""
+        return self._loaded.root
+
+    @property
+    def _loaded(self) -> Origin:
+        if self._origin is None:
+            raise RuntimeError(f"job {self.name} was not loaded from a file")
+        return self._origin
+
+    def where(self, *path: str | int) -> str:
+        """`jobs/flights.yaml:7:3: mapping.inputs[2]`: a key as messages name it, by its path from the top.
+
+        A key that is not written stands where the nearest key around it does.
+        """
+        key = path_text(path)
+        return f"{self._origin.places.of(path)}: {key}" if self._origin else key
+
+    @property
+    def definition_hash(self) -> str:
+        """SHA-256 (hex) of what shapes rows: source, cursor column, type and zone, and mapping.
+
+        Made of the definition as written: it is the same on every machine, in the short and the long form, and
+        whatever the order of attributes, and it does not change with a later version's new keys.
+        """
+        written = self._written or self
+        shape = written.model_dump(
+            mode="json",
+            include={"source": True, "cursor": {"column", "type", "timezone"}, "mapping": True},
+            exclude_none=True,
+        )
+        for attributes in ("inputs", "predictions", "non_inputs"):
+            shape["mapping"][attributes].sort(key=lambda attribute: attribute["name"])
+        text = json.dumps(shape, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What may not change under a job that has sent rows, as plain JSON values: the cursor's column and type,
+        the id template, and for each destination by name its type, organization and model.
+
+        References are as they are in this job: ask a resolved one.
+        """
+        to = self.destination
+        return {
+            "cursor": {"column": self.cursor.column, "type": self.cursor.type},
+            "partner_inference_id": self.mapping.partner_inference_id.text,
+            "destinations": {
+                to.name: {
+                    "type": to.type,
+                    "organization": to.organization,
+                    "model": to.model.model_dump(exclude_none=True),
+                }
+            },
+        }
+
+    def resolved(self, env: Mapping[str, str] | None = None) -> Job:
+        """This job with each `${…}` replaced from `env` (default: the process's environment) and each path absolute.
+
+        Secrets stay references. `definition_hash` stays that of the job as written.
+        Misconfigured: variables are missing; all are named, each with file, line and key.
+        """
+        env = os.environ if env is None else env
+        faults: list[str] = []
+
+        def text(value: str | None, *path: str | int) -> str | None:
+            try:
+                return None if value is None else resolve(value, env, where=self.where(*path))
+            except Misconfigured as error:
+                faults.append(error.message)
+                return None
+
+        def file(value: str | None, *path: str | int) -> str | None:
+            found = text(value, *path)
+            return found and absolute(self.root, found)
+
+        source, to = self.source, self.destination
+        files = source.files and tuple(
+            text(name, "source", "files", number) or "" for number, name in enumerate(source.files)
+        )
+        pattern_root = Path(glob.escape(str(self.root)))
+        update: dict[str, Any] = {
+            "source": source.model_copy(
+                update={
+                    "files": files and tuple(absolute(pattern_root, name) for name in files),
+                    "database": file(source.database, "source", "database"),
+                }
+            ),
+            "destination": to.model_copy(
+                update={
+                    "url": text(to.url, "destination", "url"),
+                    "organization": text(to.organization, "destination", "organization"),
+                    "model": to.model.model_copy(
+                        update={
+                            key: text(getattr(to.model, key), "destination", "model", key)
+                            for key in ("partner_id", "id")
+                        }
+                    ),
+                    "ca_file": file(to.ca_file, "destination", "ca_file"),
+                }
+            ),
+        }
+        if faults:
+            raise Misconfigured("\n".join(faults))
+        job = self.model_copy(update=update)
+        job._written = self._written or self
+        return job
+
+
+def absolute(root: Path, path: str) -> str:
+    """A path that begins at `root` unless it is absolute; a URL (`scheme://…`) as it is."""
+    return path if "://" in path else os.path.normpath(root / path)
+
+
+def load_job(path: Path, project: Project) -> Job:
+    """The job that the file at `path` defines, its gaps filled from the project's defaults.
+
+    A relative path begins at the project's root. Nothing is read but this file, and no reference is resolved.
+    Misconfigured: every problem of the file, a line each: `file:line:column: key: what to mend`.
+    """
+    path = project.root / path
+    name = path.relative_to(project.root) if path.is_relative_to(project.root) else path
+    return define_job(path, read_yaml(path, str(name)), project)
+
+
+def define_job(path: Path, document: Document, project: Project) -> Job:
+    """As `load_job`, of a file that has been read already."""
+    document = merge(document, project.defaults, project.places)
+    job = validated(Job, document)
+    job._origin = Origin(path, project.root, document.places)
+    return job
+
+
+def merge(document: Document, defaults: Mapping[str, Value], places: Places) -> Document:
+    """`document` over `defaults`, mapping by mapping; what is no mapping on both sides is the document's own.
+
+    A value from the defaults keeps its place there; `places` holds them under their paths in a job.
+    """
+    found: dict[KeyPath, Place] = dict(document.places.found)
+
+    def over(own: dict[str, Value], base: Mapping[str, Value], path: KeyPath) -> dict[str, Value]:
+        result = dict(own)
+        for key, value in base.items():
+            at = (*path, key)
+            if key not in own:
+                result[key] = value
+                found.update({path: place for path, place in places.found.items() if path[: len(at)] == at})
+            elif isinstance(value, dict) and isinstance(mine := own[key], dict):
+                result[key] = over(mine, value, at)
+        return result
+
+    return replace(document, data=over(document.data, defaults, ()), places=Places(found))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a job file, with every short form, for editors.
+
+    It does not know the project's defaults: an editor may miss a key that they provide.
+    """
+    generated = Job.model_json_schema(mode="validation", schema_generator=Schema)
+    for part in generated["$defs"].values():
+        part.pop("title", None)
+    return {"$schema": Schema.schema_dialect, **generated, "title": "A tidepost job"}
+
+
+def json_schema_text() -> str:
+    """`schema()` as the text of a file."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,157 @@
+"""Publishing: finished files become a slice, by one compare-and-set and in an order that any crash survives.
+
+1. The finished files are made durable, still out of sight (`prepare`).
+2. One ledger transaction (`begin`) compares the stream's version with the one the index was looked up at, takes the
+   next sequence number and records every file. From here on the slice's ids count, and it can only go forward:
+   whoever finds it half-way finishes it.
+3. `head.json` names the slice, the files become visible, the manifest is written last.
+4. One ledger transaction (`finish`): published, deliveries created, range scanned.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Vanished
+from tidepost.job import Job
+from tidepost.leases import Keeper
+from tidepost.model import Cut, Delivery, Lease, Slice, Stream, Tally
+from tidepost.ports import Ledger, Records, Staging
+from tidepost.rejects import write_rejects
+from tidepost.stage import Stage, Staged
+
+WAIT_FOR_ANOTHER_PUBLISHER = 0.05
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a cut: `slice` and `deliveries` are None and empty where nothing of it was new."""
+
+    tally: Tally
+    slice: Slice | None = None
+    deliveries: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """What publishing needs, wired once a run."""
+
+    job: Job
+    staging: Staging
+    records: Records
+    ledger: Ledger
+    keeper: Keeper
+    destinations: Sequence[str]
+    sleep: Callable[[float], None] = time.sleep
+
+    def publish(self, stage: Stage, lease: Lease, stream: Stream, cut: Cut, staged: Staged) -> Done:
+        """Publish what a cut staged. Raises LeaseLost, and what staging raises."""
+        while True:
+            write_rejects(self.records, stream, cut.id, staged.rejects)
+            held = self._held(staged)
+            if not staged.drafts and held is None:
+                self.ledger.slices.empty(lease, stream, cut, staged.tally)
+                self.staging.clear(stream, cut.id, lease.fence)
+                return Done(staged.tally)
+            parts = tuple(self.staging.prepare(stream, draft.part, draft.file) for draft in staged.drafts)
+            draft = Slice(0, cut.id, cut.kind, cut.range, parts, staged.tally, cut.lane, held)
+            self.keeper.guard(lease)
+            try:
+                begun = self.ledger.slices.begin(lease, stream, draft, staged.version, staged.columns)
+            except Outdated:
+                staged = stage.look_again(stream, staged)
+            except HeldElsewhere as busy:
+                if self.ledger.slices.publishing(stream) is None:
+                    raise
+                self.recover(stream, busy)
+            else:
+                deliveries = self._complete(stream, begun)
+                self.staging.clear(stream, cut.id, lease.fence)
+                return Done(staged.tally, begun, deliveries)
+
+    def recover(self, stream: Stream, busy: HeldElsewhere | None = None) -> Slice | None:
+        """Finish a slice whose publisher died; wait a moment where it lives. Returns what was finished.
+
+        Where its finished files are gone, what of it was visible is removed and its cut is staged again.
+        """
+        half = self.ledger.slices.publishing(stream)
+        if half is None:
+            return None
+        try:
+            lease = self.keeper.take("cut", half.cut)
+        except HeldElsewhere:
+            if busy is None:
+                raise
+            self.sleep(WAIT_FOR_ANOTHER_PUBLISHER)
+            return None
+        try:
+            self._complete(stream, half)
+            self.staging.clear(stream, half.cut, lease.fence)
+        except Vanished:
+            for part in half.parts:
+                self.staging.withdraw(stream, part)
+            self.ledger.slices.withdraw(stream, half.sequence)
+            return None
+        finally:
+            self.keeper.release(lease)
+        return half
+
+    def agree(self, stream: Stream) -> None:
+        """Raises Misconfigured where the staging's head names another ledger, or a slice this one does not know."""
+        data = self.records.get(head_key(stream))
+        if data is None:
+            return
+        head = json.loads(data)
+        newest = stream.allotted
+        if head["ledger"] == self.ledger.id and head["newest"] <= newest:
+            return
+        what = (
+            "was written by another ledger"
+            if head["ledger"] != self.ledger.id
+            else f"holds slice {head['newest']}, and the ledger knows none after {newest}"
+        )
+        raise Misconfigured(
+            f"{self.job.name}: the staging {what}",
+            safe="Nothing was sent: a run on a new or older ledger would send rows again.",
+            hint="Bring the ledger back that wrote this staging, or point staging at an empty place.",
+        )
+
+    def _held(self, staged: Staged) -> str | None:
+        tally, limit = staged.tally, self.job.limits.rejects
+        if not limit.exceeded(rejects=tally.rejects, candidates=tally.scanned):
+            return None
+        reasons = ", ".join(f"{count} {reason}" for reason, count in tally.rejected.items())
+        return f"{tally.rejects} of {tally.scanned} rows rejected, over the limit of {limit}: {reasons}"
+
+    def _complete(self, stream: Stream, begun: Slice) -> tuple[Delivery, ...]:
+        head = {"ledger": self.ledger.id, "newest": begun.sequence}
+        self.records.put(head_key(stream), json.dumps(head).encode())
+        for part in begun.parts:
+            self.staging.reveal(stream, part)
+        self.records.put(manifest_key(stream, begun.sequence), manifest(self.ledger.id, stream, begun))
+        return self.ledger.slices.finish(stream, begun, self.destinations)
+
+
+def head_key(stream: Stream) -> str:
+    return f"{stream.prefix}/_tidepost/head.json"
+
+
+def manifest_key(stream: Stream, sequence: int) -> str:
+    return f"{stream.prefix}/_tidepost/manifests/{sequence:08d}.json"
+
+
+def manifest(ledger: str, stream: Stream, done: Slice) -> bytes:
+    """Everything about a slice that a lost ledger would need, the same bytes however often it is written."""
+    content = {
+        "version": MANIFEST_VERSION,
+        "ledger": ledger,
+        "job": stream.job,
+        "stream": stream.name,
+        **asdict(done),
+        "parts": [{**asdict(part), "token": ""} for part in done.parts],
+    }
+    return json.dumps(content, sort_keys=True).encode()

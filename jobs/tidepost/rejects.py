@@ -1,0 +1,72 @@
+"""Rows that could not be sent or were refused, kept in the staging with their columns and the reason.
+
+`{job}/{stream}/_tidepost/rejects/{cut}.parquet`                  what staging set aside
+`{job}/{stream}/_tidepost/refused/{slice}.{destination}.parquet`  what a destination refused; its ids have left the
+                                                                  index, so that a corrected row can go
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidepost.model import RowAnswer, Stream
+from tidepost.ports import Records
+
+ID = "partner_inference_id"
+NO_REJECTS = pa.table(
+    {"reason": pa.array([], pa.string()), ID: pa.array([], pa.string()), "row": pa.array([], pa.string())}
+)
+"""The columns of a file of rejects: `row` is the row as JSON."""
+
+
+def rejects_key(stream: Stream, cut: int) -> str:
+    return f"{stream.prefix}/_tidepost/rejects/{cut:08d}.parquet"
+
+
+def refused_key(stream: Stream, sequence: int, destination: str) -> str:
+    return f"{stream.prefix}/_tidepost/refused/{sequence:08d}.{destination}.parquet"
+
+
+def write_rejects(records: Records, stream: Stream, cut: int, rejects: pa.Table) -> None:
+    """Keep what staging set aside of a cut; written again whole if the cut is staged again."""
+    if rejects.num_rows:
+        with records.file(rejects_key(stream, cut)) as path:
+            pq.write_table(rejects, path, compression="zstd")
+
+
+def write_refused(
+    records: Records, stream: Stream, sequence: int, destination: str, answers: Sequence[tuple[RowAnswer, str]]
+) -> None:
+    """Add rows that a destination refused, each with the row as JSON; a row that is there already stays once."""
+    key = refused_key(stream, sequence, destination)
+    known = read_rejects(records, key)
+    there = set(known.column(ID).to_pylist())
+    new = [(answer, row) for answer, row in answers if answer.partner_inference_id not in there]
+    added = pa.table(
+        {
+            "reason": pa.array([f"refused by {destination}: {answer.message}" for answer, _ in new], pa.string()),
+            ID: pa.array([answer.partner_inference_id for answer, _ in new], pa.string()),
+            "row": pa.array([row for _, row in new], pa.string()),
+        }
+    )
+    with records.file(key) as path:
+        pq.write_table(pa.concat_tables([known, added]), path, compression="zstd")
+
+
+def read_rejects(records: Records, key: str) -> pa.Table:
+    """A file of rejects; an empty table where there is none."""
+    data = records.get(key)
+    return NO_REJECTS if data is None else pq.read_table(pa.BufferReader(data)).cast(NO_REJECTS.schema)
+
+
+def read_tombstones(records: Records, stream: Stream, sequences: Set[int]) -> dict[int, list[str]]:
+    """The ids that destinations refused, by the slice that held them."""
+    found: dict[int, list[str]] = {}
+    for key in records.list(f"{stream.prefix}/_tidepost/refused"):
+        sequence = int(key.rpartition("/")[2].partition(".")[0])
+        if sequence in sequences:
+            found.setdefault(sequence, []).extend(read_rejects(records, key).column(ID).to_pylist())
+    return found

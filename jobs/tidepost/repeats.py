@@ -1,0 +1,212 @@
+"""Which of a cut's rows repeat an id: of the published slices (the index), or of the cut itself.
+
+Works on the finished files in the scratch folder, so the source is not read again, and rewrites only those files
+that lose rows.
+
+| the row's id is                | and its content is | so it is                                            |
+|--------------------------------|--------------------|-----------------------------------------------------|
+| in the index                   | the same           | a duplicate: dropped and counted                    |
+| in the index                   | another            | `changed_after_sent`: what was sent is immutable    |
+| in the cut more than once      | the same           | a duplicate                                         |
+| in the cut more than once      | another            | `conflicting_id`, but for the smallest (cursor, content) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tidepost.engine import BATCH_ROWS
+from tidepost.model import MICROSECONDS_AN_HOUR
+from tidepost.ports import Relation
+from tidepost.rejects import NO_REJECTS
+from tidepost.shape import ID, TIMESTAMP
+from tidepost.sql import quote_identifier, quote_literal
+from tidepost.writer import KEYS, Draft, ParquetFile
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+DUPLICATE, CHANGED, CONFLICT = "duplicate", "changed_after_sent", "conflicting_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What is left of the drafts, how many rows were duplicates, and the rows to set aside.
+
+    rejects: columns `reason`, `partner_inference_id`, `row` (the staged row as JSON)
+    """
+
+    drafts: tuple[Draft, ...]
+    duplicates: int
+    rejects: pa.Table
+
+
+def resolve(
+    connection: DuckDBPyConnection,
+    drafts: Sequence[Draft],
+    *,
+    columns: Sequence[str],
+    index: Relation | None,
+    inside: bool,
+) -> Resolved:
+    """Drop and set aside what repeats an id.
+
+    columns: the staged ones; equal content means equal values in all of them
+    index:   the published rows to look ids up in (`columns` at least), or None where there are none
+    inside:  look for repeats among the drafts too; needs the writer's `keys.arrow` beside them, in its state
+    """
+    if not drafts:
+        return Resolved((), 0, NO_REJECTS)
+    connection.execute("CREATE OR REPLACE TEMP TABLE doomed (part INTEGER, row BIGINT, verdict VARCHAR)")
+    rows = _rows(drafts)
+    if index is not None:
+        _against(connection, rows, columns, index)
+    if inside:
+        _inside(connection, drafts, rows, columns)
+    counts = {
+        int(part): (int(lost), int(duplicates))
+        for part, lost, duplicates in connection.execute(
+            "SELECT part, count(*), count(*) FILTER (verdict = $duplicate) FROM doomed GROUP BY part",
+            {"duplicate": DUPLICATE},
+        ).fetchall()
+    }
+    if not counts:
+        return Resolved(tuple(drafts), 0, NO_REJECTS)
+    rejects = _rejects(connection, rows, columns)
+    left = [
+        draft if draft.part.number not in counts else _without(connection, draft, counts[draft.part.number][0])
+        for draft in drafts
+    ]
+    return Resolved(
+        tuple(draft for draft in left if draft is not None),
+        sum(duplicates for _, duplicates in counts.values()),
+        rejects,
+    )
+
+
+def _rows(drafts: Sequence[Draft]) -> str:
+    """SQL over the drafts' rows, with `_part` and `_row`."""
+    files = ", ".join(quote_literal(str(draft.file)) for draft in drafts)
+    numbers = " ".join(f"WHEN {quote_literal(str(draft.file))} THEN {draft.part.number}" for draft in drafts)
+    return (
+        f"SELECT * EXCLUDE (_file, file_row_number), CASE _file {numbers} END AS _part, file_row_number AS _row "
+        f"FROM read_parquet([{files}], filename = '_file', file_row_number = true, hive_partitioning = false)"
+    )
+
+
+def _content(columns: Sequence[str]) -> str:
+    """A row's content as one value that is equal where all columns are."""
+    pairs = ", ".join(f"{quote_literal(name)}: {quote_identifier(name)}" for name in sorted(columns))
+    return f"md5(CAST(to_json({{{pairs}}}) AS VARCHAR))"
+
+
+def _against(connection: DuckDBPyConnection, rows: str, columns: Sequence[str], index: Relation) -> None:
+    content = _content(columns)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE known AS SELECT DISTINCT {ID} AS id FROM ({rows}) "
+        f"WHERE {ID} IN (SELECT {ID} FROM ({index.sql}))",
+        dict(index.values),
+    )
+    if not connection.execute("SELECT count(*) FROM known").fetchall()[0][0]:
+        return
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE sent AS SELECT DISTINCT {ID} AS id, {content} AS content "
+        f"FROM ({index.sql}) WHERE {ID} IN (SELECT id FROM known)",
+        dict(index.values),
+    )
+    connection.execute(
+        f"INSERT INTO doomed SELECT _part, _row, "
+        f"CASE WHEN (id, content) IN (SELECT (id, content) FROM sent) THEN $duplicate ELSE $changed END "
+        f"FROM (SELECT _part, _row, {ID} AS id, {content} AS content FROM ({rows}) "
+        f"WHERE {ID} IN (SELECT id FROM known))",
+        {"duplicate": DUPLICATE, "changed": CHANGED},
+    )
+
+
+def _inside(connection: DuckDBPyConnection, drafts: Sequence[Draft], rows: str, columns: Sequence[str]) -> None:
+    with pa.memory_map(str(drafts[0].file.parent / KEYS)) as mapped:
+        keys = pa.ipc.open_file(mapped).read_all()
+        connection.register("keys", keys)
+        try:
+            connection.execute(
+                "CREATE OR REPLACE TEMP TABLE repeated AS SELECT hash FROM keys GROUP BY hash HAVING count(*) > 1"
+            )
+            if not connection.execute("SELECT count(*) FROM repeated").fetchall()[0][0]:
+                return
+            connection.execute(
+                "CREATE OR REPLACE TEMP TABLE suspects AS "
+                "SELECT part AS _part, row AS _row, cursor FROM keys WHERE hash IN (SELECT hash FROM repeated) "
+                "AND (part, row) NOT IN (SELECT (part, row) FROM doomed)"
+            )
+        finally:
+            connection.unregister("keys")
+            del keys
+    connection.execute(
+        f"INSERT INTO doomed SELECT _part, _row, CASE WHEN content = first THEN $duplicate ELSE $conflict END FROM ("
+        f"SELECT _part, _row, content, first_value(content) OVER best AS first, row_number() OVER best AS place "
+        f"FROM (SELECT _part, _row, cursor, {ID} AS id, {_content(columns)} AS content "
+        f"FROM ({rows}) JOIN suspects USING (_part, _row)) "
+        f"WINDOW best AS (PARTITION BY id ORDER BY cursor, content, _part, _row)) WHERE place > 1",
+        {"duplicate": DUPLICATE, "conflict": CONFLICT},
+    )
+
+
+def _rejects(connection: DuckDBPyConnection, rows: str, columns: Sequence[str]) -> pa.Table:
+    pairs = ", ".join(f"{quote_literal(name)}: {quote_identifier(name)}" for name in columns)
+    found = connection.execute(
+        f"SELECT verdict AS reason, {ID}, CAST(to_json({{{pairs}}}) AS VARCHAR) AS row FROM ({rows}) "
+        f"JOIN (SELECT part AS _part, row AS _row, verdict FROM doomed WHERE verdict <> $duplicate) "
+        f"USING (_part, _row) ORDER BY _part, _row",
+        {"duplicate": DUPLICATE},
+    )
+    return found.to_arrow_table().cast(NO_REJECTS.schema)
+
+
+def _without(connection: DuckDBPyConnection, draft: Draft, lost: int) -> Draft | None:
+    """The draft without its doomed rows, as a new file; None where none is left."""
+    if lost == draft.part.rows:
+        return None
+    doomed = connection.execute(
+        "SELECT row FROM doomed WHERE part = $part", {"part": draft.part.number}
+    ).to_arrow_table()
+    gone = doomed.column("row").combine_chunks()
+    path = draft.file.with_name(f"{draft.file.stem}-again.parquet")
+    hours: dict[int, int] = {}
+    ends: list[int] = []
+    with pq.ParquetFile(draft.file) as old:
+        new = ParquetFile(path, old.schema_arrow)
+        first = 0
+        for batch in old.iter_batches(batch_size=BATCH_ROWS):
+            numbers = pa.arange(first, first + batch.num_rows)
+            first += batch.num_rows
+            kept = batch.filter(pc.invert(pc.is_in(numbers, gone)))
+            if kept.num_rows:
+                new.write(pa.Table.from_batches([kept]))
+                times = kept.column(TIMESTAMP).cast(pa.int64())
+                ends += pc.min_max(times).as_py().values()
+                for hour, rows in _by_hour(times).items():
+                    hours[hour] = hours.get(hour, 0) + rows
+        sha256 = new.close()
+    path.replace(draft.file)
+    part = replace(
+        draft.part,
+        rows=draft.part.rows - lost,
+        size=draft.file.stat().st_size,
+        sha256=sha256,
+        event_min=min(ends),
+        event_max=max(ends),
+        hours=dict(sorted(hours.items())),
+    )
+    return Draft(draft.file, part)
+
+
+def _by_hour(times: pa.Array) -> Mapping[int, int]:
+    """Rows by hour of times in microseconds."""
+    hours = pc.floor(pc.divide(times.cast(pa.float64()), float(MICROSECONDS_AN_HOUR))).cast(pa.int64())
+    return {counted["values"]: counted["counts"] for counted in pc.value_counts(hours).to_pylist()}

@@ -1,0 +1,290 @@
+"""A run, from beginning to end. Nothing else orders the stages.
+
+agree    does the ledger know what the staging holds?
+resume   finish what an earlier run began: a half-published slice, open cuts, open deliveries
+plan     fix the bound; write down the cuts that are new
+stage    each cut: read once, checked, looked up in the index, published
+deliver  each slice: sent to its destinations while the next cut is staged
+confirm  each delivery: closed when the destination shows its rows
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from tidepost.confirm import Confirmer
+from tidepost.cursor import EPOCH, CursorKind, CursorType, to_nanoseconds
+from tidepost.deliver import Courier
+from tidepost.engine import Engine
+from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
+from tidepost.events import CutStaged, Event, Notice, Planned, Settled
+from tidepost.job import Job
+from tidepost.leases import Keeper
+from tidepost.model import (
+    Coverage,
+    Cut,
+    CutState,
+    Delivery,
+    DeliveryState,
+    Request,
+    Stream,
+    StreamName,
+    Tally,
+)
+from tidepost.outbound import Outbound, Patience
+from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
+from tidepost.ports import Destination, Ledger, Records, Source, Staging, Survey
+from tidepost.publish import Publisher
+from tidepost.ranges import Range
+from tidepost.stage import Stage
+
+HIGHEST_INTEGER = 2**63 - 1
+REFINEMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A job and the outside that it works on, wired by `wire.py`.
+
+    owner: names this process in leases (see `ledger/owner.py`)
+    clock: seconds since 1970, for the bound; `--now` sets it
+    """
+
+    job: Job
+    source: Source
+    staging: Staging
+    records: Records
+    ledger: Ledger
+    destinations: Sequence[Destination]
+    engine: Engine
+    owner: str
+    clock: Callable[[], float] = time.time
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run did. `errors` are in the order in which they happened; the worst gives the exit code."""
+
+    stream: Stream
+    cuts: int = 0
+    slices: int = 0
+    size: int = 0
+    tally: Tally = field(default_factory=Tally)
+    arrived: int = 0
+    held: int = 0
+    stopped: bool = False
+    errors: list[BaseException] = field(default_factory=list)
+
+    def worst(self) -> BaseException | None:
+        """The error that a caller should act on first, or None."""
+        order = (Misconfigured, Refused, Unknown, Retryable, HeldElsewhere)
+        unexpected = [error for error in self.errors if not isinstance(error, TidepostError)]
+        known = [error for kind in order for error in self.errors if isinstance(error, kind)]
+        return next(iter([*unexpected, *known, *self.errors]), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What planning found: the cuts, and what they were made from. Nothing was written."""
+
+    cuts: tuple[Cut, ...]
+    coverage: Coverage
+    kind: CursorKind
+    bound: int | None
+    survey: Survey
+
+
+def start_of(job: Job, kind: CursorKind) -> int:
+    """The position at which the job begins. Raises Misconfigured where `cursor.start` is of another type."""
+    start = job.cursor.start_for(kind.type.value)
+    if isinstance(start, datetime):
+        return to_nanoseconds(start)
+    return (start - EPOCH.date()).days if isinstance(start, date) else start
+
+
+def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
+    """Fix the bound and decide the cuts of a request, without writing anything but the log of seen ids."""
+    job, kind = world.job, world.source.cursor()
+    start = start_of(job, kind)
+    coverage = world.ledger.plans.coverage(stream) if stream is not None else Coverage(0)
+    now = min(world.clock(), world.source.clock() or float("inf"))
+    limit, survey = _limit(world, stream, kind, start, now)
+    todo = pending(request, start=start, limit=limit, coverage=coverage)
+    if not todo:
+        return Prospect((), coverage, kind, None, survey or Survey(None, ()))
+    sizing = Sizing.of(kind, job.limits.cut_rows)
+    hull = Range(todo.items[0].start, todo.items[-1].end)
+    survey = _refined(world.source, world.source.survey(hull), sizing)
+    end = bound(limit, survey.highest, kind.tick)
+    return Prospect(plan(request, todo=todo, bound=end, survey=survey, sizing=sizing), coverage, kind, end, survey)
+
+
+def _limit(
+    world: World, stream: Stream | None, kind: CursorKind, start: int, now: float
+) -> tuple[int, Survey | None]:
+    """Clock − settle as a position. A growing id has no time of its own: what was its highest value that long ago
+    is looked up in the ledger's log, to which every run adds."""
+    settle = world.job.cursor.settle.total_seconds()
+    if kind.type is not CursorType.INTEGER:
+        return kind.floor(int((now - settle) * 1_000_000) * 1_000), None
+    if not settle:
+        return HIGHEST_INTEGER, None
+    survey = world.source.survey(Range(start, HIGHEST_INTEGER)) if start < HIGHEST_INTEGER else Survey(None, ())
+    if stream is None:
+        return start, survey
+    if survey.highest is not None:
+        world.ledger.reports.seen(stream, now, survey.highest)
+    seen = world.ledger.reports.highest_seen(stream, now - settle)
+    return (start if seen is None else seen + 1), survey
+
+
+def _refined(source: Source, survey: Survey, sizing: Sizing) -> Survey:
+    """Count the buckets that hold far more rows than a cut should more finely."""
+    for _ in range(REFINEMENTS):
+        finer = {window.start: source.survey(window) for window in overfull(survey, sizing)}
+        finer = {start: found for start, found in finer.items() if len(found.buckets) > 1}
+        if not finer:
+            break
+        survey = refined(survey, finer)
+    return survey
+
+
+def plan_request(world: World, stream: Stream, request: Request) -> tuple[tuple[Cut, ...], Prospect | None]:
+    """The cuts of a request, written down; the same ones where it was planned before."""
+    while True:
+        asked = world.ledger.plans.asked(stream, request.key)
+        if asked is not None:
+            return asked, None
+        found = prospect(world, stream, request)
+        try:
+            return world.ledger.plans.write(stream, request, found.cuts, found.coverage.version), found
+        except Outdated:
+            continue
+
+
+def run(world: World, request: Request, *, notice: Notice, stop: threading.Event) -> Outcome:
+    """Do what a request asks, after finishing what earlier runs began.
+
+    `stop` ends it early and in order: what is on its way is finished or recorded, the rest is left for the next
+    run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
+    """
+    ledger, plans = world.ledger, world.ledger.plans
+    stream = plans.stream(world.job.name, StreamName.INFERENCES, world.identity)
+    outcome = Outcome(stream)
+    with _tools(world, stream, outcome, notice, stop) as tools:
+        tools.publisher.agree(stream)
+        _recover(tools, stream)
+        resumed = plans.open_cuts(stream)
+        cuts, found = plan_request(world, stream, request)
+        todo = [*resumed, *(cut for cut in cuts if cut.state is not CutState.DONE and cut not in resumed)]
+        deliveries = _open_deliveries(world, stream)
+        if found is not None:
+            edge = None if found.bound is None else found.kind.format(found.bound)
+            notice(Planned(tuple(todo), len(resumed) + len(deliveries), found.survey.null_cursors, edge))
+        else:
+            notice(Planned(tuple(todo), len(resumed) + len(deliveries), 0, None))
+        if todo or deliveries:
+            columns = tools.stage.shape(stream).staged
+            for destination in world.destinations:
+                destination.check(stream.name, columns)
+        for delivery in deliveries:
+            tools.outbound[delivery.destination].add(delivery)
+        for cut in todo:
+            if stop.is_set():
+                break
+            try:
+                fresh = _cut(world, tools, outcome, cut, notice)
+            except HeldElsewhere as error:
+                outcome.errors.append(error)
+                continue
+            except TidepostError as error:
+                outcome.errors.append(error)
+                break
+            for delivery in fresh:
+                tools.outbound[delivery.destination].add(delivery)
+    outcome.stopped = stop.is_set()
+    ledger.reports.ran(stream)
+    outcome.stream = plans.find(world.job.name, stream.name) or stream
+    return outcome
+
+
+def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice) -> tuple[Delivery, ...]:
+    """Stage and publish one cut; returns the deliveries that it created."""
+    began, stream = time.monotonic(), outcome.stream
+    with tools.keeper.holding("cut", cut.id) as lease:
+        fresh = world.ledger.plans.find(stream.job, stream.name) or stream
+        staged = tools.stage.stage(lease, fresh, cut)
+        done = tools.publisher.publish(tools.stage, lease, fresh, cut, staged)
+    outcome.cuts += 1
+    outcome.tally = outcome.tally.plus(done.tally)
+    if done.slice is not None:
+        outcome.slices += 1
+        outcome.size += done.slice.size
+    notice(CutStaged(cut, done.tally, done.slice, time.monotonic() - began))
+    return done.deliveries
+
+
+def _recover(tools: Tools, stream: Stream) -> None:
+    """Finish the slice whose publisher died; one whose publisher lives is left to it."""
+    with suppress(HeldElsewhere):
+        tools.publisher.recover(stream)
+
+
+def _open_deliveries(world: World, stream: Stream) -> list[Delivery]:
+    """Everything that is still to arrive somewhere, a destination that joined later included."""
+    found: list[Delivery] = []
+    for destination in world.destinations:
+        world.ledger.deliveries.enroll(stream, destination.name)
+        found += world.ledger.deliveries.open(stream, destination.name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The engine's parts for one run, which share one set of leases."""
+
+    keeper: Keeper
+    stage: Stage
+    publisher: Publisher
+    outbound: Mapping[str, Outbound]
+
+
+@contextmanager
+def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop: threading.Event) -> Iterator[Tools]:
+    """Set a run's parts up; at the end every delivery on its way is seen through or left open in order."""
+    job, ledger = world.job, world.ledger
+
+    def told(event: Event) -> None:
+        if isinstance(event, Settled):
+            outcome.arrived += event.delivery.arrived
+            outcome.held += event.delivery.state is DeliveryState.HELD
+        notice(event)
+
+    with ExitStack() as stack:
+        keeper = stack.enter_context(Keeper(ledger, world.owner))
+        stage = Stage(job, world.source, world.staging, world.records, ledger, world.engine)
+        names = [destination.name for destination in world.destinations]
+        publisher = Publisher(job, world.staging, world.records, ledger, keeper, names)
+        outbound: dict[str, Outbound] = {}
+        for destination in world.destinations:
+            pool = ThreadPoolExecutor(job.destination.connections, thread_name_prefix="tidepost-send")
+            stack.callback(pool.shutdown)
+            courier = Courier(
+                stream, destination, ledger, world.staging, world.records, keeper, pool, told, time.time
+            )
+            confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, time.time)
+            patience = Patience(job.destination.poll.total_seconds(), stop.wait)
+            outbound[destination.name] = Outbound(courier, confirmer, patience, told)
+        try:
+            yield Tools(keeper, stage, publisher, outbound)
+        finally:
+            for one in outbound.values():
+                one.finish()
+                outcome.errors += one.errors

@@ -1,0 +1,1 @@
+"""Where inferences are logged: one file a kind of source."""

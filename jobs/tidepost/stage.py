@@ -1,0 +1,192 @@
+"""Staging: a cut's rows, read once, checked, and written as finished files that nobody sees yet."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from tidepost.engine import BATCH_ROWS, Engine, translated
+from tidepost.job import Job
+from tidepost.model import Cut, Lease, Stream, Tally
+from tidepost.ports import Ledger, PartRef, Records, Relation, Source, Staging
+from tidepost.ranges import Range
+from tidepost.rejects import NO_REJECTS, read_tombstones
+from tidepost.repeats import Resolved, resolve
+from tidepost.shape import ID, REASON, ROW, Shape, shape
+from tidepost.writer import Draft, Writer, staged_schema
+
+BATCHES_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A cut's rows, ready to be published.
+
+    version: of the stream, at which the index was looked at
+    rejects: columns `reason`, `partner_inference_id`, `row`
+    columns: of the staged files, name → DuckDB type
+    """
+
+    drafts: tuple[Draft, ...]
+    tally: Tally
+    rejects: pa.Table
+    version: int
+    columns: Mapping[str, str]
+
+    @property
+    def window(self) -> Range | None:
+        """The event times of its rows, in microseconds; None without rows."""
+        if not self.drafts:
+            return None
+        parts = [draft.part for draft in self.drafts]
+        return Range(min(part.event_min for part in parts), max(part.event_max for part in parts) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What staging needs, wired once a run."""
+
+    job: Job
+    source: Source
+    staging: Staging
+    records: Records
+    ledger: Ledger
+    engine: Engine
+
+    def shape(self, stream: Stream) -> Shape:
+        """The job's mapping against the source as it is now and the types as they were pinned."""
+        return shape(
+            self.job.mapping,
+            self.source.columns(),
+            pinned=stream.pinned,
+            finite_only=self.job.limits.non_finite == "reject",
+        )
+
+    def stage(self, lease: Lease, stream: Stream, cut: Cut) -> Staged:
+        """Read a cut once, check each row, and write what can be sent and is not yet published.
+
+        Raises Misconfigured for a source or mapping that does not fit, Retryable for a disk or a source that
+        does not answer. Nothing that it leaves behind is visible or counts.
+        """
+        target = self.shape(stream)
+        folder = self.staging.scratch(stream, cut.id, lease.fence)
+        with self.engine.connect() as connection:
+            try:
+                drafts, rejects = self._write(connection, target, cut, folder)
+                scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
+                plain = Staged(drafts, Tally(), rejects, 0, target.staged)
+                return self._resolved(connection, stream, plain, scanned=scanned, since=None)
+            except duckdb.Error as error:
+                raise translated(error, f"{self.job.name}: reading {cut.kind} cut {cut.id}") from error
+
+    def look_again(self, stream: Stream, staged: Staged) -> Staged:
+        """The same rows after somebody else published: looked up once more, in what is new since."""
+        with self.engine.connect() as connection:
+            return self._resolved(connection, stream, staged, scanned=staged.tally.scanned, since=staged.version)
+
+    def _write(
+        self, connection: duckdb.DuckDBPyConnection, target: Shape, cut: Cut, folder: Path
+    ) -> tuple[tuple[Draft, ...], pa.Table]:
+        relation = self.source.read(connection, cut.range, target.reads)
+        reader = connection.execute(target.sql(relation.sql), dict(relation.values)).to_arrow_reader(BATCH_ROWS)
+        rejected: list[pa.RecordBatch] = []
+        options = self.job.staging
+        with (
+            Writer(
+                folder,
+                staged_schema(reader.schema, tuple(target.staged)),
+                partition=options.partition,
+                rows=options.file_rows,
+                size=options.file_bytes,
+            ) as writer,
+            ThreadPoolExecutor(1, thread_name_prefix="tidepost-writer") as pool,
+        ):
+            waiting: deque[Future[None]] = deque()
+            for batch in reader:
+                waiting.append(pool.submit(writer.add, _sifted(batch, rejected)))
+                if len(waiting) > BATCHES_IN_FLIGHT:
+                    waiting.popleft().result()
+            for one in waiting:
+                one.result()
+            return writer.finish(), _rejects(rejected)
+
+    def _resolved(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        stream: Stream,
+        staged: Staged,
+        *,
+        scanned: int,
+        since: int | None,
+    ) -> Staged:
+        """Look every id up: in the slices published after `since` (None: all, and in the cut itself)."""
+        window = staged.window
+        near = None if window is None else self._near(window)
+        published = self.ledger.slices.published(stream, near)
+        parts = [one for one in published.parts if since is None or one.sequence > since]
+        if window is None:
+            parts = []
+        index = self._index(connection, stream, parts)
+        result = resolve(connection, staged.drafts, columns=tuple(staged.columns), index=index, inside=since is None)
+        rejects = pa.concat_tables([staged.rejects, result.rejects])
+        return replace(
+            staged,
+            drafts=result.drafts,
+            rejects=rejects,
+            version=published.version,
+            tally=_tally(staged.tally, scanned, result, rejects),
+        )
+
+    def _near(self, window: Range) -> Range:
+        around = int(self.job.cursor.lookback.total_seconds()) * 1_000_000
+        return Range(window.start - around, window.end + around)
+
+    def _index(
+        self, connection: duckdb.DuckDBPyConnection, stream: Stream, parts: Sequence[PartRef]
+    ) -> Relation | None:
+        """The published rows of some parts, without those that a destination provably refused."""
+        if not parts:
+            return None
+        rows = self.staging.relation(connection, stream, [one.part for one in parts])
+        refused = read_tombstones(self.records, stream, {one.sequence for one in parts})
+        if not refused:
+            return rows
+        gone = pa.table(
+            {
+                "path": [one.part.path for one in parts for _ in refused.get(one.sequence, ())],
+                "id": [each for one in parts for each in refused.get(one.sequence, ())],
+            }
+        )
+        connection.register("tombstones", gone)
+        return Relation(
+            f"SELECT * FROM ({rows.sql}) WHERE (_part, {ID}) NOT IN (SELECT (path, id) FROM tombstones)", rows.values
+        )
+
+
+def _sifted(batch: pa.RecordBatch, rejected: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows without fault; the others, as rejects, are added to the list."""
+    reasons = batch.column(REASON)
+    if reasons.null_count == batch.num_rows:
+        return batch
+    bad = batch.filter(reasons.is_valid())
+    rejected.append(pa.record_batch({"reason": bad.column(REASON), ID: bad.column(ID), "row": bad.column(ROW)}))
+    return batch.filter(reasons.is_null())
+
+
+def _rejects(rejected: Sequence[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(rejected, NO_REJECTS.schema) if rejected else NO_REJECTS
+
+
+def _tally(before: Tally, scanned: int, result: Resolved, rejects: pa.Table) -> Tally:
+    return Tally(
+        scanned=scanned,
+        published=sum(draft.part.rows for draft in result.drafts),
+        duplicates=before.duplicates + result.duplicates,
+        rejected=dict(sorted(Counter(rejects.column("reason").to_pylist()).items())),
+    )

@@ -1,0 +1,1 @@
+"""Where slices live: one file a kind of store."""

@@ -1,0 +1,196 @@
+"""Staging on a local disk.
+
+A file is written under `_tidepost/`, synced, and renamed to its place; the folder it appears in is synced too, so
+what was made visible is still there after a power cut. Renames are atomic: nobody ever sees half a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from tidepost.errors import Misconfigured, Retryable, Vanished
+from tidepost.model import Part, Stream
+from tidepost.ports import Relation
+from tidepost.sql import quote_literal
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+class LocalStaging:
+    """Satisfies `ports.Staging` and `ports.Records`. `root` is created when first written to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._numbers = itertools.count()
+
+    # --------------------------------------------------------------------------------------------- parts
+
+    def scratch(self, stream: Stream, cut: int, fence: int) -> Path:
+        self.clear(stream, cut, fence)
+        mine = self._scratch(stream) / f"{cut:08d}-{fence}"
+        with _told(mine):
+            mine.mkdir(parents=True)
+        return mine
+
+    def clear(self, stream: Stream, cut: int, fence: int) -> None:
+        for old in self._scratch(stream).glob(f"{cut:08d}-*"):
+            if int(old.name.split("-")[1]) <= fence:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def prepare(self, stream: Stream, part: Part, file: Path) -> Part:
+        with _told(file):
+            _sync(file)
+            _sync(file.parent)
+            token = file.relative_to(self.root).as_posix()
+        return replace(part, token=token)
+
+    def reveal(self, stream: Stream, part: Part) -> None:
+        source, target = self.root / part.token, self._visible(stream, part)
+        with _told(target):
+            created = _make_folder(target.parent)
+            try:
+                source.rename(target)
+            except FileNotFoundError:
+                if target.is_file() and target.stat().st_size == part.size:
+                    return
+                raise Vanished(
+                    f"staging: {source.name} is gone before it was made visible as {part.path}",
+                    hint="It will be staged again from the source by the next run.",
+                ) from None
+            for folder in (target.parent, *created):
+                _sync(folder)
+
+    def withdraw(self, stream: Stream, part: Part) -> None:
+        path = self._visible(stream, part)
+        with _told(path):
+            path.unlink(missing_ok=True)
+
+    def open(self, stream: Stream, part: Part) -> IO[bytes]:
+        path = self._visible(stream, part)
+        with _told(path):
+            return path.open("rb")
+
+    def relation(self, connection: DuckDBPyConnection, stream: Stream, parts: Sequence[Part]) -> Relation:
+        missing = [part.path for part in parts if not self._visible(stream, part).is_file()]
+        if missing:
+            raise Retryable(
+                f"staging: {missing[0]} should be there and is not ({len(missing)} of {len(parts)} files)",
+                safe="Nothing was sent: a missing file is never taken for a file without ids.",
+                hint=f"Bring it back below {self.root / stream.prefix}.",
+            )
+        files = ", ".join(quote_literal(str(self._visible(stream, part))) for part in parts)
+        reader = f"read_parquet([{files}], union_by_name = true, hive_partitioning = false, filename = '_file'"
+        return Relation(
+            f"SELECT * EXCLUDE (_file, file_row_number), {self._path('_file', stream)} AS _part, "
+            f"file_row_number AS _row FROM {reader}, file_row_number = true)",
+            {},
+        )
+
+    def remove(self, key: str) -> None:
+        path = self.root / key
+        with _told(path):
+            path.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------------------------------- records
+
+    def put(self, key: str, data: bytes, *, absent: bool = False) -> bool:
+        target = self.root / key
+        with _told(target):
+            created = _make_folder(target.parent)
+            draft = target.with_name(f".{target.name}.{os.getpid()}-{next(self._numbers)}")
+            try:
+                with draft.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if absent:
+                    try:
+                        target.hardlink_to(draft)
+                    except FileExistsError:
+                        return False
+                else:
+                    draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+            for folder in (target.parent, *created):
+                _sync(folder)
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        path = self.root / key
+        with _told(path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        folder = self.root / prefix
+        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return iter(sorted(path.relative_to(self.root).as_posix() for path in found))
+
+    @contextmanager
+    def file(self, key: str) -> Iterator[Path]:
+        target = self.root / key
+        with _told(target):
+            created = _make_folder(target.parent)
+            draft = target.with_name(f".{target.name}.{os.getpid()}-{next(self._numbers)}")
+            try:
+                yield draft
+                _sync(draft)
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+            for folder in (target.parent, *created):
+                _sync(folder)
+
+    def _scratch(self, stream: Stream) -> Path:
+        return self.root / stream.prefix / "_tidepost" / "scratch"
+
+    def _visible(self, stream: Stream, part: Part) -> Path:
+        return self.root / stream.prefix / part.path
+
+    def _path(self, column: str, stream: Stream) -> str:
+        """A file's path below the stream's folder, in SQL."""
+        return f"substr({column}, {len(str(self.root / stream.prefix)) + 2})"
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Create a folder; returns the folders whose entries changed and must be synced."""
+    changed = []
+    for parent in (folder, *folder.parents):
+        if parent.is_dir():
+            break
+        changed.append(parent.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    return changed
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """A system's error as one that names the file and says what is safe."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"staging: {path}: {error.strerror or error}"
+        safe = "Nothing was lost: what is not published will be staged again."
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise Misconfigured(reason, safe=safe, hint="The staging folder must be writable.") from error
+        raise Retryable(reason, safe=safe, hint="Free or mend the disk, then run again.") from error

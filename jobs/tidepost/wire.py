@@ -1,0 +1,113 @@
+"""From a job to the adapters that it names. The only file that knows them, and the only one that resolves secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tidepost.engine import Engine
+from tidepost.errors import Misconfigured
+from tidepost.reference import resolve
+
+if TYPE_CHECKING:
+    from tidepost.job import Job
+    from tidepost.ledger.sql import SqlLedger
+    from tidepost.ports import Destination, Source
+    from tidepost.project import Project
+    from tidepost.run import World
+    from tidepost.staging.local import LocalStaging
+
+
+def wire(
+    project: Project, job: Job, ledger: SqlLedger, *, env: Mapping[str, str] | None = None, clock: Callable[[], float]
+) -> World:
+    """The world of one job. Nothing is connected to yet. Raises Misconfigured for a reference without its variable,
+    or for an adapter whose extra is not installed."""
+    from tidepost.ledger.owner import this_process  # noqa: PLC0415 - adapters are imported when they are named
+    from tidepost.run import World  # noqa: PLC0415
+
+    resolved = job.resolved(env)
+    staging = staging_of(project, env)
+    engine = Engine(job.limits.memory, job.limits.threads, Path(staging.root) / "_tidepost" / "spill")
+    source = source_of(resolved, engine)
+    return World(
+        job=resolved,
+        source=source,
+        staging=staging,
+        records=staging,
+        ledger=ledger,
+        destinations=(destination_of(resolved, env),),
+        engine=engine,
+        owner=this_process(),
+        clock=clock,
+        identity=identity_of(resolved),
+    )
+
+
+def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedger:
+    from tidepost.ledger import open_ledger  # noqa: PLC0415
+
+    return open_ledger(project.ledger_url(env))
+
+
+def staging_of(project: Project, env: Mapping[str, str] | None = None) -> LocalStaging:
+    from tidepost.staging.local import LocalStaging  # noqa: PLC0415
+
+    url = project.staging_url(env)
+    scheme = urlsplit(url).scheme
+    if scheme not in ("", "file"):
+        raise Misconfigured(
+            f"staging: {scheme}:// is not a kind of staging that this version has", hint="Name a folder."
+        )
+    return LocalStaging(Path(url.removeprefix("file://")))
+
+
+def source_of(job: Job, engine: Engine) -> Source:
+    from tidepost.cursor import CursorType  # noqa: PLC0415
+    from tidepost.sources.duckdb import DuckDBSource, Origin  # noqa: PLC0415
+
+    source, cursor = job.source, job.cursor
+    origin = Origin(
+        files=source.files or (),
+        format=source.format or "parquet",
+        query=source.query,
+        table=source.table,
+        database=Path(source.database) if source.database else None,
+    )
+    declared = CursorType(cursor.type) if cursor.type is not None else None
+    return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
+
+
+def destination_of(job: Job, env: Mapping[str, str] | None = None) -> Destination:
+    from tidepost.destinations.arthur import ArthurDestination, ArthurOptions  # noqa: PLC0415
+
+    to = job.destination
+    options = ArthurOptions(
+        url=to.url,
+        api_key=resolve(str(to.api_key), env, where=job.where("destination", "api_key")),
+        organization=to.organization,
+        model=to.model.id or to.model.partner_id or "",
+        model_is_id=to.model.id is not None,
+        batches=job.mapping.batch_id is not None,
+        timeout=to.timeout.total_seconds(),
+        retries=to.retries,
+        connections=to.connections,
+        ca_file=Path(to.ca_file) if to.ca_file else None,
+        loading=to.loading.total_seconds(),
+        name=to.name,
+    )
+    return ArthurDestination(options)
+
+
+def identity_of(job: Job) -> dict[str, str]:
+    """What may not change under a job that has sent rows, entry by entry, as the ledger keeps it."""
+    found = job.identity
+    destinations = {f"destination {name}": _text(what) for name, what in found.pop("destinations").items()}
+    return {**{entry: _text(what) for entry, what in found.items()}, **destinations}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
