@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from tidepost.fields import shown
 from tidepost.yamlfile import Document, KeyPath, Problem, Value, misconfigured
 
 _Model = type[BaseModel]
@@ -27,26 +29,33 @@ def validated(model: type[_M], document: Document) -> _M:
     try:
         found = model.model_validate(document.data)
     except ValidationError as error:
-        raise misconfigured([*document.problems, *_content(error, model, document)]) from None
+        raise misconfigured(_together(document.problems, faults(error, model, document))) from None
     if document.problems:
         raise misconfigured(document.problems)
     return found
 
 
-def faults(model: _Model, document: Document) -> list[Problem]:
-    """What is wrong with the part of a `model` that `document` holds, whatever it lacks."""
-    try:
-        model.model_validate(document.data)
-    except ValidationError as error:
-        return [problem for problem in _content(error, model, document) if problem.text != _SENTENCES["missing"]]
-    return []
+def _together(yaml: Iterable[Problem], content: list[Problem]) -> list[Problem]:
+    """Both kinds of problems without those of one that the other explains: a value that YAML could not give, and
+    the insides of a value that is wrong as a whole."""
+    places = {(problem.path, problem.place) for problem in yaml}
+    wrong = {problem.path for problem in content if problem.path}
+    inside = [problem for problem in yaml if wrong.isdisjoint(problem.path[:end] for end in range(len(problem.path)))]
+    return [*inside, *(problem for problem in content if (problem.path, problem.place) not in places)]
 
 
-def _content(error: ValidationError, model: _Model, document: Document) -> list[Problem]:
-    """What is wrong beside the problems that the document has already."""
-    known = {problem.path for problem in document.problems}
-    found = [_problem(one, model, document) for one in error.errors(include_url=False)]
-    return [problem for problem in found if problem.path not in known]
+def faults(error: ValidationError, model: _Model, document: Document, *, gaps: bool = True) -> list[Problem]:
+    """What `error` says of `document`, which is not a `model`; a missing key that stands there misspelt is one fault.
+
+    gaps: False leaves out what is missing
+    """
+    found = error.errors(include_url=False)
+    misspelt = {(*one["loc"][:-1], _near(one["loc"], model)) for one in found if one["type"] == "extra_forbidden"}
+    return [
+        _problem(one, model, document)
+        for one in found
+        if one["type"] != "missing" or (gaps and one["loc"] not in misspelt)
+    ]
 
 
 def _problem(error: ErrorDetails, model: _Model, document: Document) -> Problem:
@@ -72,7 +81,7 @@ def _written(loc: KeyPath, data: Value) -> KeyPath:
 def _text(error: ErrorDetails, loc: KeyPath, model: _Model) -> str:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown_key(str(loc[-1]), loc[:-1], model)
+        return _unknown_key(loc, model)
     if kind == "literal_error":
         return _unknown_word(value, context["expected"])
     if value is None:
@@ -100,20 +109,23 @@ def _unknown_word(value: object, expected: str) -> str:
     words = re.findall(r"'([^']*)'", expected) or [expected]
     near = difflib.get_close_matches(str(value), words, n=1) if len(words) > 1 else []
     guess = f"; did you mean {near[0]}?" if near else ""
-    shown = f'"{value}"' if isinstance(value, str) else str(value)
-    return f"{shown} is not known here; write {' or '.join(words)}{guess}"
+    return f"{shown(value)} is not known here; write {' or '.join(words)}{guess}"
 
 
-def _unknown_key(key: str, section: KeyPath, model: _Model) -> str:
-    keys = list(_model_at(section, model).model_fields)
-    near = difflib.get_close_matches(key.lower(), keys, n=1)
-    if near:
-        return f'no such key; did you mean "{near[0]}"?'
+def _near(loc: KeyPath, model: _Model) -> str | None:
+    """The key that the unknown key at `loc` was perhaps meant to be."""
+    near = difflib.get_close_matches(str(loc[-1]).lower(), _model_at(loc[:-1], model).model_fields, n=1)
+    return near[0] if near else None
+
+
+def _unknown_key(loc: KeyPath, model: _Model) -> str:
+    if near := _near(loc, model):
+        return f'no such key; did you mean "{near}"?'
     for name, field in model.model_fields.items():
         inner = _model_in(field.annotation)
-        if inner and key in inner.model_fields and (name,) != section:
+        if inner and loc[-1] in inner.model_fields:
             return f'no such key here; it belongs in "{name}"'
-    return f"no such key; the keys here are {', '.join(keys)}"
+    return f"no such key; the keys here are {', '.join(_model_at(loc[:-1], model).model_fields)}"
 
 
 def _model_at(path: KeyPath, model: _Model) -> _Model:

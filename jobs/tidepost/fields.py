@@ -6,14 +6,16 @@ sentence made; it repeats what was given, except for secrets.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -25,7 +27,7 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
-from tidepost.reference import SECRET_PATTERN, Secret, references
+from tidepost.reference import SECRET_PATTERN, Secret, check_references
 from tidepost.template import Template
 from tidepost.units import (
     DURATION_PATTERN,
@@ -53,6 +55,12 @@ class Section(BaseModel):
     """Frozen, and without a place for keys that are not its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it: one line, as JSON, and not much longer than 60 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}…{text[-1]}"
 
 
 class Schema(GenerateJsonSchema):
@@ -89,7 +97,7 @@ def _parsed(kind: type[_T], parse: Callable[[str], _T], like: str) -> Callable[[
         try:
             return parse(value)
         except ValueError as error:
-            raise fault(f'"{value}" {error}') from None
+            raise fault(f"{shown(value)} {error}") from None
 
     return check
 
@@ -117,10 +125,14 @@ def _limit(value: object) -> RejectLimit:
     return _parsed(RejectLimit, parse_reject_limit, 'a percentage like "1%" or a whole number of rows')(value)
 
 
+def _version(value: object) -> object:
+    return shown(value) if isinstance(value, bool) else value
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(NAME_PATTERN, value, re.ASCII):
         raise fault(
-            f'"{value}" is not a name; write 1 to 63 lower-case letters, digits, _ and -, a letter or digit first'
+            f"{shown(value)} is not a name; write 1 to 63 lower-case letters, digits, _ and -, not _ or - first"
         )
     return value
 
@@ -129,7 +141,7 @@ def _zone(value: str) -> str:
     try:
         parse_zone(value)
     except ValueError as error:
-        raise fault(f'"{value}" {error}') from None
+        raise fault(f"{shown(value)} {error}") from None
     return value
 
 
@@ -139,17 +151,19 @@ def _schedule(value: str) -> str:
     from croniter import croniter  # noqa: PLC0415 - 50 ms to import, and most jobs run @hourly
 
     if value.startswith("@") or len(value.split()) != 5 or not croniter.is_valid(value):
-        raise fault(f'"{value}" is not a schedule; write @hourly, @daily or five fields of cron, like "15 3 * * *"')
+        raise fault(
+            f'{shown(value)} is not a schedule; write @hourly, @daily or five fields of cron, like "15 3 * * *"'
+        )
     try:
         croniter(value, datetime(2000, 1, 1, tzinfo=UTC)).get_next()
     except ValueError:
-        raise fault(f'"{value}" never comes') from None
+        raise fault(f"{shown(value)} never comes") from None
     return value
 
 
 def _referring(value: str) -> str:
     try:
-        references(value)
+        check_references(value)
     except ValueError as error:
         raise fault(str(error)) from None
     return value
@@ -172,7 +186,7 @@ def _moment(value: object) -> str | int:
     try:
         parse_moment(value)
     except ValueError as error:
-        raise fault(f'"{value}" {error}') from None
+        raise fault(f"{shown(value)} {error}") from None
     return value
 
 
@@ -208,6 +222,9 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Schedule = Annotated[str, AfterValidator(_schedule)]
 """Five fields of cron, `@hourly` or `@daily`."""
 
+Version = Annotated[Literal[1], BeforeValidator(_version)]
+"""The version of a file's format."""
+
 Flag = StrictBool
 
 Count = Annotated[StrictInt, Field(ge=0)]
@@ -217,7 +234,7 @@ Number = Annotated[StrictInt, Field(ge=1)]
 Duration = Annotated[
     timedelta,
     PlainValidator(_parsed(timedelta, parse_duration, "text like 10m")),
-    PlainSerializer(duration_text, return_type=str, when_used="json"),
+    PlainSerializer(duration_text, return_type=str),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
 ]
 """`30s`, `10m`, `1h30m`, `3d`, `1w`."""
@@ -236,7 +253,7 @@ Size = Annotated[
 Rejects = Annotated[
     RejectLimit,
     PlainValidator(_limit),
-    PlainSerializer(str, return_type=str, when_used="json"),
+    PlainSerializer(str, return_type=str),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": PERCENT_PATTERN}, {"type": "integer", "minimum": 0}]}),
 ]
 """`1%`, or a whole number of rows."""
@@ -244,7 +261,7 @@ Rejects = Annotated[
 SecretReference = Annotated[
     Secret,
     PlainValidator(_secret),
-    PlainSerializer(str, return_type=str, when_used="json"),
+    PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": SECRET_PATTERN}),
 ]
 """Exactly one `${NAME}`."""
@@ -252,7 +269,7 @@ SecretReference = Annotated[
 IdTemplate = Annotated[
     Template,
     PlainValidator(_parsed(Template, Template, 'a column, or a template in quotes like "{column}-{other}"')),
-    PlainSerializer(str, return_type=str, when_used="json"),
+    PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]
 """A column, or an id template."""

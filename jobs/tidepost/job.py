@@ -14,13 +14,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr
 
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
-from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Zone
+from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone
 from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
@@ -82,7 +82,7 @@ class Origin:
 class Job(Section):
     """One model's upload, as one file defines it."""
 
-    version: Literal[1] = Field(description="The version of this format.")
+    version: Version = Field(description="The version of this format.")
     name: Name = Field(
         description="The job's name, which no other job of the project has: up to 63 lower-case letters, digits, "
         "`_` and `-`.",

@@ -12,13 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from tidepost.errors import Misconfigured
 from tidepost.explain import faults, validated
-from tidepost.fields import Referring, Section, fault
+from tidepost.fields import Referring, Section, Version, fault
 from tidepost.job import Job, absolute, define_job
 from tidepost.reference import SECRET_PATTERN, resolve
 from tidepost.yamlfile import Document, Places, Problem, Value, misconfigured, read_yaml
@@ -51,7 +51,7 @@ class DefaultsDefinition(Section):
 class ProjectDefinition(Section):
     """`tidepost.yaml`, which marks the root of a project."""
 
-    version: Literal[1] = Field(description="The version of this format.")
+    version: Version = Field(description="The version of this format.")
     ledger: Annotated[Referring, AfterValidator(_ledger)] = Field(
         "sqlite:///.tidepost/ledger.db",
         description="The ledger's database, SQLite or PostgreSQL, as a SQLAlchemy URL; a relative SQLite path begins "
@@ -221,8 +221,11 @@ def _defaults(document: Document) -> Document:
         return Document({}, Places({}))
     places = {path[1:]: place for path, place in document.places.found.items() if path[:1] == ("defaults",)}
     defaults = Document(data, Places(places))
-    if problems := faults(Job, defaults):
-        raise misconfigured(Problem(one.place, ("defaults", *one.path), one.text) for one in problems)
+    try:
+        Job.model_validate(data)
+    except ValidationError as error:
+        if problems := faults(error, Job, defaults, gaps=False):
+            raise misconfigured(Problem(one.place, ("defaults", *one.path), one.text) for one in problems) from None
     return defaults
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,15 +38,10 @@ class Secret:
         return self.reference
 
 
-def references(text: str) -> Iterator[str]:
-    """The names of the variables that `text` refers to, in order.
-
-    ValueError: a `${` that begins no reference.
-    """
-    rest = _REFERENCE.sub("", text)
-    if "${" in rest:
+def check_references(text: str) -> None:
+    """ValueError: `text` holds a `${` that begins no reference."""
+    if "${" in _REFERENCE.sub("", text):
         raise ValueError("holds a ${ that begins no reference; write ${NAME} or ${NAME:-default}")
-    return (found[1] for found in _REFERENCE.finditer(text))
 
 
 def resolve(text: str, env: Mapping[str, str] | None = None, *, where: str = "") -> str:
@@ -61,11 +56,11 @@ def resolve(text: str, env: Mapping[str, str] | None = None, *, where: str = "")
     env = os.environ if env is None else env
     prefix = f"{where}: " if where else ""
     try:
-        names = tuple(references(text))
+        check_references(text)
     except ValueError as error:
         raise Misconfigured(f"{prefix}{error}") from None
-    defaults = {found[1]: found[2] for found in _REFERENCE.finditer(text)}
-    missing = [name for name in dict.fromkeys(names) if not env.get(name) and defaults[name] is None]
+    found = _REFERENCE.finditer(text)
+    missing = list(dict.fromkeys(one[1] for one in found if not env.get(one[1]) and one[2] is None))
     if missing:
         listed = ", ".join(missing)
         verb = "is" if len(missing) == 1 else "are"

@@ -269,7 +269,8 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
 
     with ExitStack() as stack:
         keeper = stack.enter_context(Keeper(ledger, world.owner))
-        stage = Stage(job, world.source, world.staging, world.records, ledger, world.engine)
+        connection = stack.enter_context(world.engine.connect())
+        stage = Stage(job, world.source, world.staging, world.records, ledger, connection)
         names = [destination.name for destination in world.destinations]
         publisher = Publisher(job, world.staging, world.records, ledger, keeper, names)
         outbound: dict[str, Outbound] = {}

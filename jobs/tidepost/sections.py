@@ -34,6 +34,7 @@ from tidepost.fields import (
     fault,
     lengthen,
     parse_moment,
+    shown,
 )
 from tidepost.units import RejectLimit
 
@@ -153,7 +154,7 @@ class CursorDefinition(Section):
             raise fault(f"only a timestamp cursor has a zone, and this one is of type {self.type}", "timezone")
         start = self.start if isinstance(self.start, int) else parse_moment(self.start)
         if isinstance(start, datetime) and start.tzinfo is None and not self.timezone:
-            raise fault(f'"{self.start}" has no zone; append Z or an offset, or set cursor.timezone', "start")
+            raise fault(f"{shown(self.start)} has no zone; append Z or an offset, or set cursor.timezone", "start")
         if self.type:
             try:
                 self.start_for(self.type)

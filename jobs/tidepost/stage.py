@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from tidepost.engine import BATCH_ROWS, Engine, translated
+from tidepost.engine import BATCH_ROWS, translated
 from tidepost.job import Job
 from tidepost.model import Cut, Lease, Stream, Tally
 from tidepost.ports import Ledger, PartRef, Records, Relation, Source, Staging
@@ -50,14 +50,14 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What staging needs, wired once a run."""
+    """What staging needs, wired once a run. For one thread: its cuts share one connection to DuckDB."""
 
     job: Job
     source: Source
     staging: Staging
     records: Records
     ledger: Ledger
-    engine: Engine
+    connection: duckdb.DuckDBPyConnection
 
     def shape(self, stream: Stream) -> Shape:
         """The job's mapping against the source as it is now and the types as they were pinned."""
@@ -76,25 +76,21 @@ class Stage:
         """
         target = self.shape(stream)
         folder = self.staging.scratch(stream, cut.id, lease.fence)
-        with self.engine.connect() as connection:
-            try:
-                drafts, rejects = self._write(connection, target, cut, folder)
-                scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
-                plain = Staged(drafts, Tally(), rejects, 0, target.staged)
-                return self._resolved(connection, stream, plain, scanned=scanned, since=None)
-            except duckdb.Error as error:
-                raise translated(error, f"{self.job.name}: reading {cut.kind} cut {cut.id}") from error
+        try:
+            drafts, rejects = self._write(target, cut, folder)
+            scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
+            plain = Staged(drafts, Tally(), rejects, 0, target.staged)
+            return self._resolved(stream, plain, scanned=scanned, since=None)
+        except duckdb.Error as error:
+            raise translated(error, f"{self.job.name}: reading {cut.kind} cut {cut.id}") from error
 
     def look_again(self, stream: Stream, staged: Staged) -> Staged:
         """The same rows after somebody else published: looked up once more, in what is new since."""
-        with self.engine.connect() as connection:
-            return self._resolved(connection, stream, staged, scanned=staged.tally.scanned, since=staged.version)
+        return self._resolved(stream, staged, scanned=staged.tally.scanned, since=staged.version)
 
-    def _write(
-        self, connection: duckdb.DuckDBPyConnection, target: Shape, cut: Cut, folder: Path
-    ) -> tuple[tuple[Draft, ...], pa.Table]:
-        relation = self.source.read(connection, cut.range, target.reads)
-        reader = connection.execute(target.sql(relation.sql), dict(relation.values)).to_arrow_reader(BATCH_ROWS)
+    def _write(self, target: Shape, cut: Cut, folder: Path) -> tuple[tuple[Draft, ...], pa.Table]:
+        relation = self.source.read(self.connection, cut.range, target.reads)
+        reader = self.connection.execute(target.sql(relation.sql), dict(relation.values)).to_arrow_reader(BATCH_ROWS)
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
         with (
@@ -118,7 +114,6 @@ class Stage:
 
     def _resolved(
         self,
-        connection: duckdb.DuckDBPyConnection,
         stream: Stream,
         staged: Staged,
         *,
@@ -132,8 +127,10 @@ class Stage:
         parts = [one for one in published.parts if since is None or one.sequence > since]
         if window is None:
             parts = []
-        index = self._index(connection, stream, parts)
-        result = resolve(connection, staged.drafts, columns=tuple(staged.columns), index=index, inside=since is None)
+        index = self._index(stream, parts)
+        result = resolve(
+            self.connection, staged.drafts, columns=tuple(staged.columns), index=index, inside=since is None
+        )
         rejects = pa.concat_tables([staged.rejects, result.rejects])
         return replace(
             staged,
@@ -147,13 +144,11 @@ class Stage:
         around = int(self.job.cursor.lookback.total_seconds()) * 1_000_000
         return Range(window.start - around, window.end + around)
 
-    def _index(
-        self, connection: duckdb.DuckDBPyConnection, stream: Stream, parts: Sequence[PartRef]
-    ) -> Relation | None:
+    def _index(self, stream: Stream, parts: Sequence[PartRef]) -> Relation | None:
         """The published rows of some parts, without those that a destination provably refused."""
         if not parts:
             return None
-        rows = self.staging.relation(connection, stream, [one.part for one in parts])
+        rows = self.staging.relation(self.connection, stream, [one.part for one in parts])
         refused = read_tombstones(self.records, stream, {one.sequence for one in parts})
         if not refused:
             return rows
@@ -163,7 +158,7 @@ class Stage:
                 "id": [each for one in parts for each in refused.get(one.sequence, ())],
             }
         )
-        connection.register("tombstones", gone)
+        self.connection.register("tombstones", gone)
         return Relation(
             f"SELECT * FROM ({rows.sql}) WHERE (_part, {ID}) NOT IN (SELECT (path, id) FROM tombstones)", rows.values
         )
