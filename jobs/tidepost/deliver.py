@@ -85,6 +85,7 @@ class Courier:
         """Lease a delivery and read what was sent of it. Raises HeldElsewhere."""
         lease = self.keeper.take("delivery", delivery.id)
         try:
+            delivery = self.ledger.deliveries.current(delivery)
             contents, sends = self.ledger.deliveries.contents(delivery)
         except BaseException:
             self.keeper.release(lease)

@@ -11,7 +11,10 @@ from tidepost.fields import IdTemplate, Section, Text, Zone, fault, lengthen
 AttributeType: TypeAlias = Literal["string", "integer", "float", "boolean", "timestamp"]
 
 RESERVED: Final = frozenset(
-    {"partner_inference_id", "inference_id", "inference_timestamp", "ground_truth_timestamp", "batch_id"}
+    {
+        *("partner_inference_id", "inference_id", "inference_timestamp", "ground_truth_timestamp", "batch_id"),
+        *("event_day", "event_hour"),
+    }
 )
 """Names that staged files give a meaning of their own; no attribute may have one, in any case of its letters."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,14 +20,15 @@ from tidepost.model import Delivery, DeliveryState
 DELIVERIES_AT_ONCE = 2
 MOST_WAITING = 256
 FIRST_POLL = 0.05
+ENDED = (DeliveryState.HELD, DeliveryState.CLOSED)
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds between two looks at what has arrived, at most; and how to wait, so that a stop is noticed."""
+    """Seconds between two looks at what has arrived, at most; and the event that ends the waiting."""
 
     poll: float
-    wait: Callable[[float], bool]
+    stop: threading.Event
 
 
 class Outbound:
@@ -52,7 +52,7 @@ class Outbound:
 
     def add(self, delivery: Delivery) -> None:
         """Begin a delivery; waits while too many are on their way. Held ones are only told of."""
-        if delivery.state in (DeliveryState.HELD, DeliveryState.CLOSED):
+        if delivery.state in ENDED:
             self._notice(Settled(delivery))
             return
         if self._down:
@@ -107,7 +107,7 @@ class Outbound:
                     return
                 continue
             open_parcels = self._look(open_parcels)
-            if open_parcels and self._patience.wait(pause):
+            if open_parcels and self._patience.stop.wait(pause):
                 for parcel in open_parcels:
                     self._leave(parcel, None)
                 open_parcels = []
@@ -119,7 +119,7 @@ class Outbound:
             left = self._confirmer.look(parcels)
         except BaseException as error:
             for parcel in parcels:
-                if parcel.delivery.state is DeliveryState.CLOSED or parcel.delivery.state is DeliveryState.HELD:
+                if parcel.delivery.state in ENDED:
                     self._left(None)
                 else:
                     self._leave(parcel, error)

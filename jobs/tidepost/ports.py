@@ -242,6 +242,9 @@ class Plans(Protocol):
         Raises Outdated where another plan was written since `version` was read. A request key that exists
         already returns its cuts unchanged."""
 
+    def cut(self, stream: Stream, cut: int) -> Cut:
+        """One cut as it is now. Raises Misconfigured where the stream has none of that number."""
+
     def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
         """The cuts that are not done, oldest first."""
 
@@ -298,6 +301,9 @@ class Deliveries(Protocol):
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.
         Returns how many were new; repeating it is harmless."""
+
+    def current(self, delivery: Delivery) -> Delivery:
+        """The delivery as it is now; to be asked under its lease, as another run may have closed it meanwhile."""
 
     def contents(self, delivery: Delivery) -> tuple[Slice, tuple[Send, ...]]:
         """The delivery's slice, and every send so far, oldest first."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Vanished
+from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Outdated, Vanished
 from tidepost.job import Job
 from tidepost.leases import Keeper
 from tidepost.model import Cut, Delivery, Lease, Slice, Stream, Tally
@@ -64,41 +64,38 @@ class Publisher:
                 begun = self.ledger.slices.begin(lease, stream, draft, staged.version, staged.columns)
             except Outdated:
                 staged = stage.look_again(stream, staged)
-            except HeldElsewhere as busy:
-                if self.ledger.slices.publishing(stream) is None:
-                    raise
-                self.recover(stream, busy)
+            except LeaseLost:
+                raise
+            except HeldElsewhere:
+                self._wait_for_another(stream)
             else:
                 deliveries = self._complete(stream, begun)
                 self.staging.clear(stream, cut.id, lease.fence)
                 return Done(staged.tally, begun, deliveries)
 
-    def recover(self, stream: Stream, busy: HeldElsewhere | None = None) -> Slice | None:
-        """Finish a slice whose publisher died; wait a moment where it lives. Returns what was finished.
+    def recover(self, stream: Stream) -> None:
+        """Finish a slice whose publisher died. Raises HeldElsewhere where it lives.
 
         Where its finished files are gone, what of it was visible is removed and its cut is staged again.
         """
         half = self.ledger.slices.publishing(stream)
         if half is None:
-            return None
+            return
+        with self.keeper.holding("cut", half.cut) as lease:
+            try:
+                self._complete(stream, half)
+                self.staging.clear(stream, half.cut, lease.fence)
+            except Vanished:
+                for part in half.parts:
+                    self.staging.withdraw(stream, part)
+                self.ledger.slices.withdraw(stream, half.sequence)
+
+    def _wait_for_another(self, stream: Stream) -> None:
+        """Another slice of the stream is being published: a matter of moments, unless its publisher died."""
         try:
-            lease = self.keeper.take("cut", half.cut)
+            self.recover(stream)
         except HeldElsewhere:
-            if busy is None:
-                raise
             self.sleep(WAIT_FOR_ANOTHER_PUBLISHER)
-            return None
-        try:
-            self._complete(stream, half)
-            self.staging.clear(stream, half.cut, lease.fence)
-        except Vanished:
-            for part in half.parts:
-                self.staging.withdraw(stream, part)
-            self.ledger.slices.withdraw(stream, half.sequence)
-            return None
-        finally:
-            self.keeper.release(lease)
-        return half
 
     def agree(self, stream: Stream) -> None:
         """Raises Misconfigured where the staging's head names another ledger, or a slice this one does not know."""

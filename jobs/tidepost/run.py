@@ -176,7 +176,8 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
     """
     ledger, plans = world.ledger, world.ledger.plans
-    stream = plans.stream(world.job.name, StreamName.INFERENCES, world.identity)
+    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
+    stream = plans.stream(world.job.name, StreamName.INFERENCES, {**world.identity, "cursor": cursor})
     outcome = Outcome(stream)
     with _tools(world, stream, outcome, notice, stop) as tools:
         tools.publisher.agree(stream)
@@ -186,6 +187,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
         todo = [*resumed, *(cut for cut in cuts if cut.state is not CutState.DONE and cut not in resumed)]
         deliveries = _open_deliveries(world, stream)
         if found is not None:
+            outcome.tally = Tally(null_cursors=found.survey.null_cursors)
             edge = None if found.bound is None else found.kind.format(found.bound)
             notice(Planned(tuple(todo), len(resumed) + len(deliveries), found.survey.null_cursors, edge))
         else:
@@ -219,8 +221,10 @@ def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice)
     """Stage and publish one cut; returns the deliveries that it created."""
     began, stream = time.monotonic(), outcome.stream
     with tools.keeper.holding("cut", cut.id) as lease:
+        if world.ledger.plans.cut(stream, cut.id).state is not CutState.PLANNED:
+            return ()  # another run has published it since we listed it; its deliveries are open in the ledger
         fresh = world.ledger.plans.find(stream.job, stream.name) or stream
-        staged = tools.stage.stage(lease, fresh, cut)
+        staged = tools.stage.stage(lease, fresh, cut, null_cursors=outcome.tally.null_cursors)
         done = tools.publisher.publish(tools.stage, lease, fresh, cut, staged)
     outcome.cuts += 1
     outcome.tally = outcome.tally.plus(done.tally)
@@ -281,7 +285,7 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
                 stream, destination, ledger, world.staging, world.records, keeper, pool, told, time.time
             )
             confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, time.time)
-            patience = Patience(job.destination.poll.total_seconds(), stop.wait)
+            patience = Patience(job.destination.poll.total_seconds(), stop)
             outbound[destination.name] = Outbound(courier, confirmer, patience, told)
         try:
             yield Tools(keeper, stage, publisher, outbound)

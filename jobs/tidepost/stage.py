@@ -68,8 +68,10 @@ class Stage:
             finite_only=self.job.limits.non_finite == "reject",
         )
 
-    def stage(self, lease: Lease, stream: Stream, cut: Cut) -> Staged:
+    def stage(self, lease: Lease, stream: Stream, cut: Cut, *, null_cursors: int = 0) -> Staged:
         """Read a cut once, check each row, and write what can be sent and is not yet published.
+
+        null_cursors: rows of the source that no cut can hold, as the run's survey counted them
 
         Raises Misconfigured for a source or mapping that does not fit, Retryable for a disk or a source that
         does not answer. Nothing that it leaves behind is visible or counts.
@@ -79,7 +81,7 @@ class Stage:
         try:
             drafts, rejects = self._write(target, cut, folder)
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
-            plain = Staged(drafts, Tally(), rejects, 0, target.staged)
+            plain = Staged(drafts, Tally(null_cursors=null_cursors), rejects, 0, target.staged)
             return self._resolved(stream, plain, scanned=scanned, since=None)
         except duckdb.Error as error:
             raise translated(error, f"{self.job.name}: reading {cut.kind} cut {cut.id}") from error
@@ -184,4 +186,5 @@ def _tally(before: Tally, scanned: int, result: Resolved, rejects: pa.Table) -> 
         published=sum(draft.part.rows for draft in result.drafts),
         duplicates=before.duplicates + result.duplicates,
         rejected=dict(sorted(Counter(rejects.column("reason").to_pylist()).items())),
+        null_cursors=before.null_cursors,
     )

@@ -103,8 +103,10 @@ def destination_of(job: Job, env: Mapping[str, str] | None = None) -> Destinatio
 
 
 def identity_of(job: Job) -> dict[str, str]:
-    """What may not change under a job that has sent rows, entry by entry, as the ledger keeps it."""
+    """What may not change under a job that has sent rows, entry by entry, as the ledger keeps it, but for the
+    cursor: its type is the source's to say."""
     found = job.identity
+    del found["cursor"]
     destinations = {f"destination {name}": _text(what) for name, what in found.pop("destinations").items()}
     return {**{entry: _text(what) for entry, what in found.items()}, **destinations}
 

@@ -1,0 +1,49 @@
+# Everything is installed below this folder: the environment in .venv, downloads in .cache.
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := $(ROOT)/.venv
+export UV_CACHE_DIR ?= $(ROOT)/.cache/uv
+export UV_PYTHON_DOWNLOADS := never
+export PIP_NO_CACHE_DIR := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+INSTALL := $(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps --no-build-isolation
+PROJECT := $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable $(ROOT)
+
+.PHONY: help demo test lint format docs clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(ROOT)/Makefile
+
+demo: $(VENV)/.demo ## upload a week of flights to a platform on this machine, and show what arrived
+	@cd $(ROOT) && $(VENV)/bin/tidepost demo
+
+test: $(VENV)/.dev ## run the tests
+	@cd $(ROOT) && $(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## check style, types and the arrows between modules
+	@cd $(ROOT) && $(VENV)/bin/ruff check && $(VENV)/bin/ruff format --check && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev ## put the code into its form
+	@cd $(ROOT) && $(VENV)/bin/ruff check --fix && $(VENV)/bin/ruff format
+
+docs: $(VENV)/.dev ## write the documentation that is generated from the code
+	@cd $(ROOT) && $(VENV)/bin/python -m tidepost.docs --write docs
+
+clean: ## remove what was installed here; the demo's data stay
+	@rm -rf $(VENV) $(ROOT)/.cache
+
+$(VENV)/.uv: $(ROOT)/locks/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'tidepost needs Python 3.11 or newer: make PYTHON=python3.11 …' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --require-hashes --requirement $(ROOT)/locks/uv.txt
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.uv $(ROOT)/locks/demo.txt $(ROOT)/locks/flights.txt $(ROOT)/pyproject.toml
+	@$(INSTALL) --requirement $(ROOT)/locks/demo.txt
+	@$(INSTALL) --requirement $(ROOT)/locks/flights.txt
+	@$(PROJECT)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo $(ROOT)/locks/dev.txt
+	@$(INSTALL) --requirement $(ROOT)/locks/dev.txt
+	@touch $@

@@ -1,0 +1,230 @@
+"""Where a job stands, derived from what the ledger holds. Values only: commands and pages render them.
+
+Nothing here opens a source or a platform, so a job's status can be had while both are down.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
+from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
+from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
+from tidepost.plan import frontier, high_water_mark
+
+if TYPE_CHECKING:
+    from tidepost.job import Job
+    from tidepost.model import Stream
+    from tidepost.ports import Ledger, Records
+    from tidepost.ranges import Ranges
+
+LAST_DAY: Final = 10_000_000
+"""No date is so many days after 1970, and no instant so few nanoseconds, that anything was logged at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A delivery that is not closed.
+
+    reason: why it is held, or what its last attempt learnt; may be empty
+    remedy: the command that moves it on
+    """
+
+    sequence: int
+    state: DeliveryState
+    rows: int
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStatus:
+    """A stream at one destination.
+
+    mark:    the high-water mark as text, per lane where there are several; None before anything was scanned
+    lag:     seconds from the mark to now; None without a mark, and for cursors that are no times
+    open:    deliveries that are neither closed nor held
+    below:   open or held slices of other scans that begin below the mark, by sequence
+    waiting: the open and the held deliveries, by sequence
+    """
+
+    name: str
+    mark: str | None
+    lag: float | None
+    arrived: int
+    refused: int
+    open: int
+    held: int
+    below: tuple[int, ...]
+    waiting: tuple[Waiting, ...]
+    last_closed_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """One stream of a job; numbers as in `StreamSummary`.
+
+    frontier: as text, or None
+    """
+
+    name: StreamName
+    frontier: str | None
+    open_cuts: int
+    slices: int
+    rows: int
+    size: int
+    duplicates: int
+    rejected: Mapping[str, int]
+    null_cursors: int
+    publishing: int | None
+    last_published_at: float | None
+    last_run_at: float | None
+    destinations: tuple[DestinationStatus, ...]
+
+    @property
+    def rejects(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def held(self) -> int:
+        """Deliveries that wait for a person."""
+        return sum(destination.held for destination in self.destinations)
+
+    @property
+    def open(self) -> int:
+        """Deliveries and cuts that the next run finishes."""
+        return self.open_cuts + sum(destination.open for destination in self.destinations)
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job; `streams` is empty where it never ran."""
+
+    job: str
+    streams: tuple[StreamStatus, ...]
+
+    @property
+    def ran(self) -> bool:
+        return bool(self.streams)
+
+
+def job_status(
+    job: Job, summaries: Sequence[StreamSummary], waiting: Mapping[StreamName, Sequence[Delivery]], now: float
+) -> JobStatus:
+    """A job's status from its summary and its deliveries that are not closed; `now` is in seconds since 1970."""
+    return JobStatus(job.name, tuple(_stream(job, one, waiting.get(one.name, ()), now) for one in summaries))
+
+
+def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float) -> StreamStatus:
+    kind = cursor_kind(job, of.scanned)
+    start = _start(job, kind)
+    fronts = {lane: frontier(start, of.scanned, lane) for lane in of.scanned}
+    known = {one.destination: one for one in of.destinations}
+    names = dict.fromkeys([job.destination.name, *known])
+    return StreamStatus(
+        name=of.name,
+        frontier=_text(kind, {lane: front for lane, front in fronts.items() if front > start}),
+        open_cuts=of.open_cuts,
+        slices=of.slices,
+        rows=of.rows,
+        size=of.size,
+        duplicates=of.duplicates,
+        rejected=dict(of.rejected),
+        null_cursors=of.null_cursors,
+        publishing=of.publishing,
+        last_published_at=of.last_published_at,
+        last_run_at=of.last_run_at,
+        destinations=tuple(
+            _destination(
+                job,
+                kind,
+                known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
+                {lane: front for lane, front in fronts.items() if front > start},
+                [one for one in waiting if one.destination == name],
+                now,
+            )
+            for name in names
+        ),
+    )
+
+
+def _destination(
+    job: Job,
+    kind: CursorKind,
+    of: DestinationSummary,
+    fronts: Mapping[str, int],
+    waiting: Sequence[Delivery],
+    now: float,
+) -> DestinationStatus:
+    marks = {lane: high_water_mark(front, of.oldest.get(lane)) for lane, front in fronts.items()}
+    return DestinationStatus(
+        name=of.destination,
+        mark=_text(kind, marks),
+        lag=max((now - instant for mark in marks.values() if (instant := _instant(kind, mark)) is not None), default=None),
+        arrived=of.arrived,
+        refused=of.refused,
+        open=sum(of.deliveries.get(state, 0) for state in OPEN_DELIVERIES),
+        held=of.deliveries.get(DeliveryState.HELD, 0),
+        below=tuple(one.sequence for one in of.others if _below(one, marks)),
+        waiting=tuple(_waiting(job.name, one) for one in sorted(waiting, key=lambda one: one.sequence)),
+        last_closed_at=of.last_closed_at,
+    )
+
+
+def _below(one: OpenSlice, marks: Mapping[str, int]) -> bool:
+    return one.lane in marks and one.range.start < marks[one.lane]
+
+
+def _waiting(job: str, of: Delivery) -> Waiting:
+    held = of.state is DeliveryState.HELD
+    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else f"tidepost run {job}"
+    return Waiting(of.sequence, of.state, of.rows, of.reason, remedy)
+
+
+def cursor_kind(job: Job, scanned: Mapping[str, Ranges]) -> CursorKind:
+    """The cursor's type as far as a text of a position needs it, without asking the source.
+
+    It is what the job declares, else what its `start` says. A start that is a date fits two types, whose
+    positions are so far apart that what was scanned tells them from each other.
+    """
+    start, declared = job.cursor.start, job.cursor.type
+    if declared is not None:
+        return CursorKind(CursorType(declared), zone=job.cursor.timezone)
+    if isinstance(start, int):
+        return CursorKind(CursorType.INTEGER)
+    positions = [one.end for ranges in scanned.values() for one in ranges]
+    dates = len(start) == len("2013-01-01") and positions and max(map(abs, positions)) < LAST_DAY
+    return CursorKind(CursorType.DATE if dates else CursorType.TIMESTAMP, zone=job.cursor.timezone)
+
+
+def _start(job: Job, kind: CursorKind) -> int:
+    start = job.cursor.start_for(kind.type.value)
+    return kind.parse(str(start) if isinstance(start, int) else start.isoformat())
+
+
+def _text(kind: CursorKind, positions: Mapping[str, int]) -> str | None:
+    if not positions:
+        return None
+    if list(positions) == [""]:
+        return kind.format(positions[""])
+    return ", ".join(f"{lane} {kind.format(position)}" for lane, position in sorted(positions.items()))
+
+
+def _instant(kind: CursorKind, position: int) -> float | None:
+    """Seconds since 1970 of a position; of a date, its midnight. None for what is no time."""
+    if kind.type is CursorType.INTEGER:
+        return None
+    if kind.type is CursorType.TIMESTAMP:
+        return position / SECOND
+    day = datetime.combine(EPOCH.date(), time.min, ZoneInfo(kind.zone or "UTC"))
+    return day.replace(year=1970).timestamp() + position * 86_400
+
+
+def waiting_deliveries(ledger: Ledger, records: Records, stream: Stream, destination: str) -> list[Delivery]:
+    """The deliveries of a stream at a destination that are not closed: open ones and held ones, with their reasons."""
+    return [*ledger.deliveries.open(stream, destination), *_held(ledger, records, stream, destination)]
