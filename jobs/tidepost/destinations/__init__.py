@@ -1,0 +1,1 @@
+"""Platforms that receive, one file each; `wire.py` names and imports them."""
