@@ -1,0 +1,45 @@
+"""One run of a world's job in a process of its own, to be killed at a fuse."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+
+from tests.crash.fuse import Fuse, arm
+
+from tidepost.model import Request, ScanKind
+from tidepost.project import load_project
+from tidepost.run import run
+from tidepost.wire import ledger_of, wire
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a child runs. `key` names the request; `at` is the number of the point at which it dies, or None."""
+
+    root: Path
+    env: dict[str, str]
+    now: float
+    key: str
+    at: int | None = None
+
+
+def work(job: Job, told: Queue[list[str]]) -> None:
+    """Run the job once and tell what points it passed, if it lives. Exits with 1 where the run had an error."""
+    fuse = Fuse(job.at)
+    os.environ.update(job.env)
+    arm(fuse)
+    project = load_project(job.root)
+    ledger = ledger_of(project)
+    world = wire(project, project.job("flights"), ledger, clock=lambda: job.now)
+    outcome = run(world, Request(job.key, ScanKind.INCREMENTAL), notice=lambda event: None, stop=threading.Event())
+    ledger.close()
+    told.put(fuse.passed)
+    told.close()
+    told.join_thread()
+    worst = outcome.worst()
+    if worst is not None:
+        raise worst

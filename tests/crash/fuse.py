@@ -1,0 +1,83 @@
+"""Fuses: every effect of a run on the outside is counted, and the process is killed at a chosen one.
+
+An effect is a ledger transaction, a file begun or finished, an fsync, rename, link, removal or new folder, and a
+request to a destination. A point stands before each effect, which is also the point after the one before it; commits
+and requests have one of their own after them. The product knows nothing of it: the child process arms itself by
+wrapping what the product calls.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+
+from tidepost.destinations.arthur import ArthurDestination
+from tidepost.ledger.engine import Database
+from tidepost.ports import Upload
+from tidepost.writer import HashedFile
+
+SYSTEM_CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
+
+
+class Fuse:
+    """Counts points; at number `at` the process is gone, without a word, as after `kill -9`."""
+
+    def __init__(self, at: int | None) -> None:
+        self._at = at
+        self._lock = threading.Lock()
+        self.passed: list[str] = []
+
+    def point(self, name: str) -> None:
+        with self._lock:
+            self.passed.append(name)
+            if len(self.passed) == self._at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(self, name: str, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            self.point(f"before {name}")
+            result = function(*arguments, **named)
+            if after:
+                self.point(f"after {name}")
+            return result
+
+        return wrapped
+
+
+def arm(fuse: Fuse) -> None:
+    """Put a fuse on every effect of this process. There is no way back: for child processes."""
+    for call in SYSTEM_CALLS:
+        setattr(os, call, fuse.before(call, getattr(os, call)))
+    plain_write = Database.write
+
+    @contextmanager
+    def write(self: Database) -> Iterator[Connection]:
+        with plain_write(self) as connection:
+            yield connection
+            fuse.point("before commit")
+        fuse.point("after commit")
+
+    Database.write = write  # type: ignore[method-assign]
+    HashedFile.__init__ = fuse.before("file", HashedFile.__init__)  # type: ignore[method-assign]
+    HashedFile.close = fuse.before("end of file", HashedFile.close)  # type: ignore[method-assign]
+    for request in ("send", "send_rows", "counts", "ids"):
+        plain = getattr(ArthurDestination, request)
+        setattr(ArthurDestination, request, fuse.before(request, plain, after=True))
+    plain_upload = Upload.__init__
+
+    def upload(self: Upload, *arguments: Any, **named: Any) -> None:
+        guard = named["guard"]
+
+        def guarded() -> None:
+            guard()
+            fuse.point("before last bytes")
+
+        plain_upload(self, *arguments, **{**named, "guard": guarded})
+
+    Upload.__init__ = upload  # type: ignore[method-assign]

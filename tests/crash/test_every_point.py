@@ -1,0 +1,100 @@
+"""A run killed at every effect: the next run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+from tests.crash.child import Job, work
+from tests.world import Platform, World, after, rows
+
+CUTS = 2
+ROWS = 12
+SECONDS = 60.0
+AT_ONCE = 3
+
+
+@pytest.fixture(scope="module")
+def context() -> ForkServerContext:
+    """Children are forked from a server that has imported everything and done nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.crash.child", "duckdb", "pyarrow.parquet", "tidepost.sources.duckdb"])
+    return context
+
+
+class Trial:
+    """A world with three cuts to upload, and runs of it in child processes."""
+
+    def __init__(self, context: ForkServerContext, root: Path, platform: Platform) -> None:
+        self.context = context
+        self.world = World.make(root, platform)
+        self.world.define(limits={"cut_rows": ROWS}, destination={"loading": "1s", "poll": "1s"})
+        for cut in range(CUTS):
+            at = after(hours=cut)
+            self.world.log(f"hour-{cut}", rows(ROWS, first=cut * ROWS, at=at))
+
+    def run(self, key: str, at: int | None = None) -> tuple[int | None, list[str]]:
+        """A run's exit code (−9: killed) and the points that it passed."""
+        told = self.context.Queue()
+        now = self.world.now.timestamp()
+        job = Job(self.world.root, self.world.env, now, key, at)
+        child = self.context.Process(target=work, args=(job, told))
+        child.start()
+        passed: list[str] = told.get(timeout=SECONDS) if at is None else []
+        child.join(SECONDS)
+        code = child.exitcode
+        child.close()
+        told.close()
+        return code, passed
+
+    def only_whole_files_are_visible(self) -> None:
+        with self.world.ledger() as ledger:
+            stream = self.world.stream()
+            known = {one.part.path: one.part.sha256 for one in ledger.slices.published(stream, None).parts}
+            half = ledger.slices.publishing(stream)
+            known |= {part.path: part.sha256 for part in (half.parts if half is not None else ())}
+        folder = self.world.staging.root / stream.prefix
+        for file in self.world.files():
+            path = file.relative_to(folder).as_posix()
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == known.get(path), path
+
+    def everything_arrived_once(self) -> None:
+        self.only_whole_files_are_visible()
+        assert self.world.everything_arrived_once(CUTS * ROWS + ROWS)
+        summary = self.world.summary()
+        assert (summary.rows, summary.open_cuts, summary.publishing) == (CUTS * ROWS + ROWS, 0, None)
+        assert not list(self.world.staging.root.rglob("scratch/*"))
+
+
+@pytest.fixture
+def trials(context: ForkServerContext, tmp_path: Path, platform: Platform) -> Callable[[str], Trial]:
+    return lambda name: Trial(context, tmp_path / name, platform)
+
+
+def survives(trial: Trial, at: int) -> bool:
+    """Kill a run at a point, let the source grow, run again. True where the point was reached."""
+    code, _ = trial.run("first", at)
+    assert code in (-9, 0)
+    trial.world.log("later", rows(ROWS, first=CUTS * ROWS, at=after(hours=CUTS)))
+    assert trial.run("second")[0] == 0
+    trial.everything_arrived_once()
+    return code == -9
+
+
+@pytest.mark.timeout(900)
+def test_a_run_killed_at_any_effect_is_finished_by_the_next(trials: Callable[[str], Trial]) -> None:
+    code, points = trials("whole").run("first")
+    assert code == 0
+    assert {"before commit", "before fsync", "before rename", "before last bytes", "after send"} <= set(points)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = {
+            at: pool.submit(lambda at: survives(trials(f"at-{at}"), at), at) for at in range(1, len(points) + 1)
+        }
+    lost = {at: error for at, future in futures.items() if (error := future.exception()) is not None}
+    assert not lost, "\n".join(f"{at} {points[at - 1]}: {error!r}"[:400] for at, error in lost.items())
+    assert sum(future.result() for future in futures.values()) >= len(points) * 0.9
