@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tidepost.cursor import HOUR, parse_instant
 from tidepost.deliver import Courier, Parcel
 from tidepost.engine import BATCH_ROWS, Engine
-from tidepost.errors import Misconfigured, Retryable, Unknown
+from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
 from tidepost.events import Settled, Waiting, Warned
 from tidepost.job import Job
 from tidepost.model import MICROSECONDS_AN_HOUR, DeliveryState, Part, Proof, RowAnswer, SendForm, SendState
@@ -169,7 +169,11 @@ class Confirmer:
                 self.hold(parcel, f"{len(ids)} rows of {part.path} were accepted row by row and still do not show")
                 return True
             else:
-                self._send_rows(parcel, part, ids)
+                try:
+                    self._send_rows(parcel, part, ids)
+                except Refused as error:
+                    self.hold(parcel, error.message)
+                    return True
         if again:
             self._found(parcel, but={number for number, ids in missing.items() if ids})
             deliveries = self.courier.ledger.deliveries
@@ -191,8 +195,9 @@ class Confirmer:
             except Unknown:
                 parcel.noticed = self.now()
                 return
-            except (Retryable, Misconfigured) as error:
-                self.courier.answer(parcel, send, SendState.ABSENT, {"message": error.message})
+            except (Retryable, Misconfigured, Refused) as error:
+                state = SendState.REFUSED if isinstance(error, Refused) else SendState.ABSENT
+                self.courier.answer(parcel, send, state, {"message": error.message})
                 raise
             refused = [
                 (answer, text)

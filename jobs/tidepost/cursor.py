@@ -97,7 +97,8 @@ def parse_instant(text: str, *, zone: str | None = None) -> int:
 def format_instant(nanoseconds: int) -> str:
     """ISO 8601 in UTC, with as many digits of a second as are needed: `2013-01-03T05:00:00Z`."""
     seconds, rest = divmod(nanoseconds, SECOND)
-    text = (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    # Not strftime, which leaves years before 1000 unpadded.
+    text = (EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat(timespec="seconds")
     return f"{text}.{rest:09d}".rstrip("0") + "Z" if rest else f"{text}Z"
 
 

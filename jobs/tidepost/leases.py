@@ -47,9 +47,10 @@ class Keeper:
 
     def take(self, kind: str, ref: int) -> Lease:
         """Raises HeldElsewhere where another process, or another thread of this one, works on it."""
+        started = time.monotonic()  # before the ledger's own clock: this process must not trust it for longer
         lease = self._ledger.leases.take(kind, ref, self._owner, self._seconds)
         with self._lock:
-            self._held[kind, ref] = (lease, time.monotonic() + self._seconds)
+            self._held[kind, ref] = (lease, started + self._seconds)
         return lease
 
     def release(self, lease: Lease) -> None:

@@ -99,8 +99,11 @@ class Staging(Protocol):
     def scratch(self, stream: Stream, cut: int, fence: int) -> Path:
         """An empty local folder for a cut's unfinished parts; what an earlier attempt left there is removed."""
 
-    def clear(self, stream: Stream, cut: int, fence: int) -> None:
-        """Remove what attempts up to `fence` left in a cut's scratch folders; harmless where there is nothing."""
+    def clear(self, stream: Stream, cut: int, fence: int | None = None) -> None:
+        """Remove what attempts up to `fence` (None: all) left of a cut; harmless where there is nothing."""
+
+    def leftovers(self, stream: Stream) -> Sequence[int]:
+        """The cuts of which anything is left in scratch folders."""
 
     def prepare(self, stream: Stream, part: Part, file: Path) -> Part:
         """Make a finished file durable, still out of sight. The part returned carries the token that `reveal`

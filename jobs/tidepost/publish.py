@@ -103,7 +103,8 @@ class Publisher:
         if data is None:
             return
         head = json.loads(data)
-        newest = stream.allotted
+        # Asked after the head was read: another run may publish between the two.
+        newest = (self.ledger.plans.find(stream.job, stream.name) or stream).allotted
         if head["ledger"] == self.ledger.id and head["newest"] <= newest:
             return
         what = (

@@ -31,10 +31,12 @@ def refused_key(stream: Stream, sequence: int, destination: str) -> str:
 
 
 def write_rejects(records: Records, stream: Stream, cut: int, rejects: pa.Table) -> None:
-    """Keep what staging set aside of a cut; written again whole if the cut is staged again."""
-    if rejects.num_rows:
-        with records.file(rejects_key(stream, cut)) as path:
-            pq.write_table(rejects, path, compression="zstd")
+    """Keep what staging set aside of a cut; if the cut is staged again, only what was set aside then."""
+    if not rejects.num_rows:
+        records.remove(rejects_key(stream, cut))
+        return
+    with records.file(rejects_key(stream, cut)) as path:
+        pq.write_table(rejects, path, compression="zstd")
 
 
 def write_refused(

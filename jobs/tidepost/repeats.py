@@ -63,7 +63,7 @@ def resolve(
     """
     if not drafts:
         return Resolved((), 0, NO_REJECTS)
-    connection.execute("CREATE OR REPLACE TEMP TABLE doomed (part INTEGER, row BIGINT, verdict VARCHAR)")
+    connection.execute("CREATE OR REPLACE TEMP TABLE tidepost_doomed (part INTEGER, row BIGINT, verdict VARCHAR)")
     rows = _rows(drafts)
     if index is not None:
         _against(connection, rows, columns, index)
@@ -72,7 +72,7 @@ def resolve(
     counts = {
         int(part): (int(lost), int(duplicates))
         for part, lost, duplicates in connection.execute(
-            "SELECT part, count(*), count(*) FILTER (verdict = $duplicate) FROM doomed GROUP BY part",
+            "SELECT part, count(*), count(*) FILTER (verdict = $duplicate) FROM tidepost_doomed GROUP BY part",
             {"duplicate": DUPLICATE},
         ).fetchall()
     }
@@ -101,30 +101,35 @@ def _rows(drafts: Sequence[Draft]) -> str:
 
 
 def _content(columns: Sequence[str]) -> str:
-    """A row's content as one value that is equal where all columns are."""
-    pairs = ", ".join(f"{quote_literal(name)}: {quote_identifier(name)}" for name in sorted(columns))
-    return f"md5(CAST(to_json({{{pairs}}}) AS VARCHAR))"
+    """The content of a row of `r` as one value that is equal where all columns are."""
+    return f"md5({_json(sorted(columns))})"
+
+
+def _json(columns: Sequence[str]) -> str:
+    """Columns of `r` as JSON text."""
+    pairs = ", ".join(f"{quote_literal(name)}: r.{quote_identifier(name)}" for name in columns)
+    return f"CAST(to_json({{{pairs}}}) AS VARCHAR)"
 
 
 def _against(connection: DuckDBPyConnection, rows: str, columns: Sequence[str], index: Relation) -> None:
     content = _content(columns)
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE known AS SELECT DISTINCT {ID} AS id FROM ({rows}) "
+        f"CREATE OR REPLACE TEMP TABLE tidepost_known AS SELECT DISTINCT {ID} AS id FROM ({rows}) "
         f"WHERE {ID} IN (SELECT {ID} FROM ({index.sql}))",
         dict(index.values),
     )
-    if not connection.execute("SELECT count(*) FROM known").fetchall()[0][0]:
+    if not connection.execute("SELECT count(*) FROM tidepost_known").fetchall()[0][0]:
         return
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE sent AS SELECT DISTINCT {ID} AS id, {content} AS content "
-        f"FROM ({index.sql}) WHERE {ID} IN (SELECT id FROM known)",
+        f"CREATE OR REPLACE TEMP TABLE tidepost_sent AS SELECT DISTINCT {ID} AS id, {content} AS content "
+        f"FROM ({index.sql}) AS r WHERE {ID} IN (SELECT id FROM tidepost_known)",
         dict(index.values),
     )
     connection.execute(
-        f"INSERT INTO doomed SELECT _part, _row, "
-        f"CASE WHEN (id, content) IN (SELECT (id, content) FROM sent) THEN $duplicate ELSE $changed END "
-        f"FROM (SELECT _part, _row, {ID} AS id, {content} AS content FROM ({rows}) "
-        f"WHERE {ID} IN (SELECT id FROM known))",
+        f"INSERT INTO tidepost_doomed SELECT _part, _row, "
+        f"CASE WHEN (id, content) IN (SELECT (id, content) FROM tidepost_sent) THEN $duplicate ELSE $changed END "
+        f"FROM (SELECT _part, _row, {ID} AS id, {content} AS content FROM ({rows}) AS r "
+        f"WHERE {ID} IN (SELECT id FROM tidepost_known))",
         {"duplicate": DUPLICATE, "changed": CHANGED},
     )
 
@@ -132,36 +137,37 @@ def _against(connection: DuckDBPyConnection, rows: str, columns: Sequence[str], 
 def _inside(connection: DuckDBPyConnection, drafts: Sequence[Draft], rows: str, columns: Sequence[str]) -> None:
     with pa.memory_map(str(drafts[0].file.parent / KEYS)) as mapped:
         keys = pa.ipc.open_file(mapped).read_all()
-        connection.register("keys", keys)
+        connection.register("tidepost_keys", keys)
         try:
             connection.execute(
-                "CREATE OR REPLACE TEMP TABLE repeated AS SELECT hash FROM keys GROUP BY hash HAVING count(*) > 1"
+                "CREATE OR REPLACE TEMP TABLE tidepost_repeated AS "
+                "SELECT hash FROM tidepost_keys GROUP BY hash HAVING count(*) > 1"
             )
-            if not connection.execute("SELECT count(*) FROM repeated").fetchall()[0][0]:
+            if not connection.execute("SELECT count(*) FROM tidepost_repeated").fetchall()[0][0]:
                 return
             connection.execute(
-                "CREATE OR REPLACE TEMP TABLE suspects AS "
-                "SELECT part AS _part, row AS _row, cursor FROM keys WHERE hash IN (SELECT hash FROM repeated) "
-                "AND (part, row) NOT IN (SELECT (part, row) FROM doomed)"
+                "CREATE OR REPLACE TEMP TABLE tidepost_suspects AS SELECT part AS _part, row AS _row, cursor "
+                "FROM tidepost_keys WHERE hash IN (SELECT hash FROM tidepost_repeated) "
+                "AND (part, row) NOT IN (SELECT (part, row) FROM tidepost_doomed)"
             )
         finally:
-            connection.unregister("keys")
+            connection.unregister("tidepost_keys")
             del keys
     connection.execute(
-        f"INSERT INTO doomed SELECT _part, _row, CASE WHEN content = first THEN $duplicate ELSE $conflict END FROM ("
+        f"INSERT INTO tidepost_doomed "
+        f"SELECT _part, _row, CASE WHEN content = first THEN $duplicate ELSE $conflict END FROM ("
         f"SELECT _part, _row, content, first_value(content) OVER best AS first, row_number() OVER best AS place "
-        f"FROM (SELECT _part, _row, cursor, {ID} AS id, {_content(columns)} AS content "
-        f"FROM ({rows}) JOIN suspects USING (_part, _row)) "
+        f"FROM (SELECT _part, _row, s.cursor AS cursor, r.{ID} AS id, {_content(columns)} AS content "
+        f"FROM ({rows}) AS r JOIN tidepost_suspects AS s USING (_part, _row)) "
         f"WINDOW best AS (PARTITION BY id ORDER BY cursor, content, _part, _row)) WHERE place > 1",
         {"duplicate": DUPLICATE, "conflict": CONFLICT},
     )
 
 
 def _rejects(connection: DuckDBPyConnection, rows: str, columns: Sequence[str]) -> pa.Table:
-    pairs = ", ".join(f"{quote_literal(name)}: {quote_identifier(name)}" for name in columns)
     found = connection.execute(
-        f"SELECT verdict AS reason, {ID}, CAST(to_json({{{pairs}}}) AS VARCHAR) AS row FROM ({rows}) "
-        f"JOIN (SELECT part AS _part, row AS _row, verdict FROM doomed WHERE verdict <> $duplicate) "
+        f"SELECT lost.verdict AS reason, r.{ID}, {_json(columns)} AS row FROM ({rows}) AS r "
+        f"JOIN (SELECT part AS _part, row AS _row, verdict FROM tidepost_doomed WHERE verdict <> $duplicate) AS lost "
         f"USING (_part, _row) ORDER BY _part, _row",
         {"duplicate": DUPLICATE},
     )
@@ -173,7 +179,7 @@ def _without(connection: DuckDBPyConnection, draft: Draft, lost: int) -> Draft |
     if lost == draft.part.rows:
         return None
     doomed = connection.execute(
-        "SELECT row FROM doomed WHERE part = $part", {"part": draft.part.number}
+        "SELECT row FROM tidepost_doomed WHERE part = $part", {"part": draft.part.number}
     ).to_arrow_table()
     gone = doomed.column("row").combine_chunks()
     path = draft.file.with_name(f"{draft.file.stem}-again.parquet")
@@ -208,5 +214,6 @@ def _without(connection: DuckDBPyConnection, draft: Draft, lost: int) -> Draft |
 
 def _by_hour(times: pa.Array) -> Mapping[int, int]:
     """Rows by hour of times in microseconds."""
-    hours = pc.floor(pc.divide(times.cast(pa.float64()), float(MICROSECONDS_AN_HOUR))).cast(pa.int64())
+    down = pc.divide(times, MICROSECONDS_AN_HOUR)  # toward zero, so one too many before 1970
+    hours = pc.subtract(down, pc.cast(pc.greater(pc.multiply(down, MICROSECONDS_AN_HOUR), times), pa.int64()))
     return {counted["values"]: counted["counts"] for counted in pc.value_counts(hours).to_pylist()}

@@ -181,7 +181,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     outcome = Outcome(stream)
     with _tools(world, stream, outcome, notice, stop) as tools:
         tools.publisher.agree(stream)
-        _recover(tools, stream)
+        _recover(world, tools, stream)
         resumed = plans.open_cuts(stream)
         cuts, found = plan_request(world, stream, request)
         todo = [*resumed, *(cut for cut in cuts if cut.state is not CutState.DONE and cut not in resumed)]
@@ -235,10 +235,13 @@ def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice)
     return done.deliveries
 
 
-def _recover(tools: Tools, stream: Stream) -> None:
-    """Finish the slice whose publisher died; one whose publisher lives is left to it."""
+def _recover(world: World, tools: Tools, stream: Stream) -> None:
+    """Finish the slice whose publisher died, and clean up behind cuts that are done; what lives is left alone."""
     with suppress(HeldElsewhere):
         tools.publisher.recover(stream)
+    for cut in world.staging.leftovers(stream):
+        if world.ledger.plans.cut(stream, cut).state is CutState.DONE:
+            world.staging.clear(stream, cut)
 
 
 def _open_deliveries(world: World, stream: Stream) -> list[Delivery]:

@@ -130,8 +130,8 @@ def _faults(chosen: Sequence[Column], columns: Mapping[str, str], *, batch: bool
         if column.type in FLOATS and column.finite:
             yield f"NOT isfinite({to})", f"not_finite:{column.name}"
         if of != column.type:
-            infinite = f" AND isfinite({source})" if of in FLOATS and column.type in FLOATS else ""
-            yield f"{source} IS NOT NULL AND {to} IS NULL{infinite}", f"wrong_type:{column.name}"
+            cast = f"TRY_CAST({source} AS {column.type})" if column.type in FLOATS else to
+            yield f"{source} IS NOT NULL AND {cast} IS NULL", f"wrong_type:{column.name}"
         if column.type in INTEGERS and of not in INTEGERS and of != "VARCHAR":
             yield f"{source} <> {to}", f"wrong_type:{column.name}"
         if column.required:
@@ -200,6 +200,8 @@ def _value(column: Column, of: str) -> str:
     value = source if of == column.type else f"TRY_CAST({source} AS {column.type})"
     if of == "VARCHAR" and column.type in INTEGERS:
         value = f"CASE WHEN regexp_full_match({source}, '\\s*[+-]?[0-9]+\\s*') THEN {value} END"
+    if of == "VARCHAR" and column.type == ZONED:  # DuckDB would take a time without offset for UTC
+        value = f"CASE WHEN regexp_matches({source}, '([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)\\s*$') THEN {value} END"
     if column.type in FLOATS and not column.finite:
         value = f"CASE WHEN isfinite({value}) THEN {value} END"
     return value

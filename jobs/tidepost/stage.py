@@ -160,9 +160,9 @@ class Stage:
                 "id": [each for one in parts for each in refused.get(one.sequence, ())],
             }
         )
-        self.connection.register("tombstones", gone)
+        self.connection.register("tidepost_tombstones", gone)
         return Relation(
-            f"SELECT * FROM ({rows.sql}) WHERE (_part, {ID}) NOT IN (SELECT (path, id) FROM tombstones)", rows.values
+            f"SELECT * FROM ({rows.sql}) WHERE (_part, {ID}) NOT IN (SELECT (path, id) FROM tidepost_tombstones)", rows.values
         )
 
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
-from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
-from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
+from tidepost.ledger.summary import DestinationSummary, OpenSlice, SliceRow, StreamSummary
+from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, SendState, StreamName
 from tidepost.plan import frontier, high_water_mark
 
 if TYPE_CHECKING:
     from tidepost.job import Job
+    from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Stream
-    from tidepost.ports import Ledger, Records
+    from tidepost.ports import Records
     from tidepost.ranges import Ranges
 
 LAST_DAY: Final = 10_000_000
@@ -141,12 +142,12 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
         last_run_at=of.last_run_at,
         destinations=tuple(
             _destination(
-                job,
+                job.name,
                 kind,
                 known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
                 {lane: front for lane, front in fronts.items() if front > start},
                 [one for one in waiting if one.destination == name],
-                now,
+                now=now,
             )
             for name in names
         ),
@@ -154,24 +155,27 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
 
 
 def _destination(
-    job: Job,
+    job: str,
     kind: CursorKind,
     of: DestinationSummary,
     fronts: Mapping[str, int],
     waiting: Sequence[Delivery],
+    *,
     now: float,
 ) -> DestinationStatus:
     marks = {lane: high_water_mark(front, of.oldest.get(lane)) for lane, front in fronts.items()}
     return DestinationStatus(
         name=of.destination,
         mark=_text(kind, marks),
-        lag=max((now - instant for mark in marks.values() if (instant := _instant(kind, mark)) is not None), default=None),
+        lag=max(
+            (now - instant for mark in marks.values() if (instant := _instant(kind, mark)) is not None), default=None
+        ),
         arrived=of.arrived,
         refused=of.refused,
         open=sum(of.deliveries.get(state, 0) for state in OPEN_DELIVERIES),
         held=of.deliveries.get(DeliveryState.HELD, 0),
         below=tuple(one.sequence for one in of.others if _below(one, marks)),
-        waiting=tuple(_waiting(job.name, one) for one in sorted(waiting, key=lambda one: one.sequence)),
+        waiting=tuple(_waiting(job, one) for one in sorted(waiting, key=lambda one: one.sequence)),
         last_closed_at=of.last_closed_at,
     )
 
@@ -221,10 +225,41 @@ def _instant(kind: CursorKind, position: int) -> float | None:
         return None
     if kind.type is CursorType.TIMESTAMP:
         return position / SECOND
-    day = datetime.combine(EPOCH.date(), time.min, ZoneInfo(kind.zone or "UTC"))
-    return day.replace(year=1970).timestamp() + position * 86_400
+    day = EPOCH.date() + timedelta(days=position)
+    return datetime.combine(day, time.min, ZoneInfo(kind.zone or "UTC")).timestamp()
 
 
-def waiting_deliveries(ledger: Ledger, records: Records, stream: Stream, destination: str) -> list[Delivery]:
-    """The deliveries of a stream at a destination that are not closed: open ones and held ones, with their reasons."""
-    return [*ledger.deliveries.open(stream, destination), *_held(ledger, records, stream, destination)]
+def read_status(job: Job, ledger: SqlLedger | None, records: Records, now: float) -> JobStatus:
+    """A job's status from the ledger; None is a ledger that was not created yet. Raises as the ledger's reads do."""
+    if ledger is None:
+        return JobStatus(job.name, ())
+    summaries = ledger.reports.summary(job.name)
+    waiting = {one.name: _not_closed(ledger, records, one) for one in summaries}
+    return job_status(job, summaries, waiting, now)
+
+
+def _not_closed(ledger: SqlLedger, records: Records, of: StreamSummary) -> list[Delivery]:
+    stream = ledger.plans.find(of.job, of.name)
+    if stream is None:
+        return []
+    found = [one for each in of.destinations for one in ledger.deliveries.open(stream, each.destination)]
+    if any(DeliveryState.HELD in each.deliveries for each in of.destinations):
+        for row in ledger.reports.slices(stream, limit=of.slices):
+            found += [
+                Delivery(
+                    0, row.sequence, name, state, row.rows, reason=row.held or _refusal(records, stream, row, name)
+                )
+                for name, state in row.states.items()
+                if state is DeliveryState.HELD
+            ]
+    return found
+
+
+def _refusal(records: Records, stream: Stream, row: SliceRow, destination: str) -> str:
+    """What a destination said when it refused a file of a slice whole, by the receipts; a general word without."""
+    for key in records.list(f"{stream.prefix}/_tidepost/receipts"):
+        if key.rpartition("/")[2].startswith(f"{row.sequence:08d}-") and f".{destination}." in key:
+            receipt = json.loads(records.get(key) or b"{}")
+            if receipt.get("state") == SendState.REFUSED:
+                return str(receipt.get("message", ""))
+    return f"{destination} did not take all of its rows"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json"}
 BOUND_TYPES = {CursorType.DATE: "DATE", CursorType.INTEGER: "BIGINT", CursorType.TIMESTAMP: "TIMESTAMPTZ"}
+OUTSIDE = "source.query gave a row whose cursor is outside of {start} and {end}; such a row would be lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,9 @@ class DuckDBSource:
                 return Survey(None, (), nulls)
             width = cursor.width(highest - lowest)
             counted = connection.execute(
-                f"SELECT b, count(*) FROM (SELECT p - p % {width} AS b FROM ({rows})) GROUP BY b ORDER BY b", values
+                f"SELECT b, count(*) FROM (SELECT p - (p % {width} + {width}) % {width} AS b FROM ({rows})) "
+                f"GROUP BY b ORDER BY b",
+                values,
             ).fetchall()
             return Survey(highest, tuple((max(int(b), window.start), int(n)) for b, n in counted), nulls)
 
@@ -109,6 +112,8 @@ class DuckDBSource:
         have = _described(connection, rows) if pruned else types
         chosen = [_as_known(name, types[name], have.get(name)) for name in columns]
         position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
+        if self._origin.query is not None and has_placeholders(self._origin.query):
+            where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
         return Relation(f"SELECT {', '.join([*chosen, position])} FROM ({rows}) WHERE {where}", values)
 
     # ------------------------------------------------------------------------------------------- its SQL
@@ -170,18 +175,18 @@ class DuckDBSource:
         cursor = self._cursor()
         if self._footers is None:
             self._footers = Footers(cursor.name, cursor.type, cursor.position_of)
-        return self._footers.within(connection, files, cursor.near(window)) or files[:1]
+        return self._footers.within(connection, files, cursor.near(window))
 
     def _rows(self, files: Sequence[str], *, bound: bool = True) -> str:
         """The source as a SELECT; a query with placeholders is given the range's ends (NULL while describing)."""
         origin = self._origin
         if origin.query is not None:
-            if not has_placeholders(origin.query):
-                return origin.query
-            known = (self._known or {}).get(self._name)
-            of = known or BOUND_TYPES[self._declared or CursorType.TIMESTAMP]
+            text = f"{origin.query}\n"  # its last line may end in a comment
+            if not has_placeholders(text):
+                return text
+            of = self._cursor().bound if self._known else BOUND_TYPES[self._declared or CursorType.TIMESTAMP]
             start, end = (f"CAST({f'${name}' if bound else 'NULL'} AS {of})" for name in ("_lo", "_hi"))
-            return origin.query.replace(START, start).replace(END, end)
+            return text.replace(START, start).replace(END, end)
         if origin.table is not None:
             return "SELECT * FROM " + ".".join(quote_identifier(name) for name in origin.table.split("."))
         listed = ", ".join(quote_literal(file) for file in files)

@@ -23,12 +23,14 @@ class Footer:
     """What one file's footer says of the cursor: its positions, None where it does not say or holds none.
 
     certain: every row group with values has statistics
+    named:   the file has the column, spelt in this way
     """
 
     version: tuple[int, int]
     lowest: int | None
     highest: int | None
     certain: bool
+    named: bool = True
 
     def meets(self, window: Range) -> bool:
         if not self.certain:
@@ -54,14 +56,18 @@ class Footers:
         self._known: dict[str, Footer] = {}
 
     def within(self, connection: DuckDBPyConnection, files: Sequence[str], window: Range) -> list[str]:
-        """The files that can hold positions of a window, in their order."""
+        """The files that can hold positions of a window, and at least one that has the column if any does."""
         versions = {file: _version(file) for file in files}
         self._read(
             connection,
             [file for file in files if file not in self._known or self._known[file].version != versions[file]],
             versions,
         )
-        return [file for file in files if self._known[file].meets(window)]
+        chosen = [file for file in files if self._known[file].meets(window)]
+        if any(self._known[file].named for file in chosen):
+            return chosen
+        named = [file for file in files if self._known[file].named]
+        return [*chosen, *named[:1]] if named else list(files)
 
     def _read(
         self, connection: DuckDBPyConnection, files: Sequence[str], versions: dict[str, tuple[int, int]]
@@ -78,7 +84,7 @@ class Footers:
             {"column": self._column},
         ).fetchall()
         for file in files:
-            self._known[file] = Footer(versions[file], None, None, certain=False)
+            self._known[file] = Footer(versions[file], None, None, certain=False, named=False)
         for file, lowest, highest, certain in found:
             self._known[str(file)] = Footer(versions[str(file)], lowest, highest, bool(certain))
 

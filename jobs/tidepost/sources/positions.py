@@ -35,6 +35,13 @@ class CursorColumn:
     kind: CursorKind
 
     @property
+    def bound(self) -> str:
+        """The type of a bound: the column's, or an integer wide enough for bounds beyond what the column can hold."""
+        if self.kind.type is not CursorType.INTEGER:
+            return self.type
+        return "HUGEINT" if self.type in ("UBIGINT", "HUGEINT") else "BIGINT"
+
+    @property
     def position(self) -> str:
         """SQL of each row's position."""
         return self.position_of(quote_identifier(self.name))
@@ -68,7 +75,7 @@ class CursorColumn:
             exact = f"{self.position} >= $_from AND {self.position} < $_to"
             return f"{near} AND {exact}", {**ends, "_from": window.start, "_to": window.end}
         values = {"_lo": self._value(window.start), "_hi": self._value(window.end)}
-        return f"{column} >= CAST($_lo AS {self.type}) AND {column} < CAST($_hi AS {self.type})", values
+        return f"{column} >= CAST($_lo AS {self.bound}) AND {column} < CAST($_hi AS {self.bound})", values
 
     def near(self, window: Range) -> Range:
         """A window that holds the statistics of every file with rows in `window`: wider where order is not sure."""

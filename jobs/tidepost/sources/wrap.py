@@ -47,8 +47,11 @@ def check_query(connection: DuckDBPyConnection, query: str) -> None:
             f"source.query: {tree.get('error_message', 'it cannot be parsed')}",
             hint="Give one SELECT statement in DuckDB's SQL, without a semicolon.",
         )
-    if len(tree["statements"]) != 1:
-        raise Misconfigured("source.query: it holds more than one statement", hint="Give one SELECT statement.")
+    if len(tree["statements"]) != 1 or query.rstrip().endswith(";"):
+        raise Misconfigured(
+            "source.query: it holds more than one statement, or ends in a semicolon",
+            hint="Give one SELECT statement, without a semicolon.",
+        )
     kinds = _functions(connection, {name for node in _nodes(tree) if (name := _function(node))})
     for node in _nodes(tree):
         never = _never(node, kinds)

@@ -41,10 +41,14 @@ class LocalStaging:
             mine.mkdir(parents=True)
         return mine
 
-    def clear(self, stream: Stream, cut: int, fence: int) -> None:
+    def clear(self, stream: Stream, cut: int, fence: int | None = None) -> None:
         for old in self._scratch(stream).glob(f"{cut:08d}-*"):
-            if int(old.name.split("-")[1]) <= fence:
+            if fence is None or int(old.name.split("-")[1]) <= fence:
                 shutil.rmtree(old, ignore_errors=True)
+
+    def leftovers(self, stream: Stream) -> list[int]:
+        found = self._scratch(stream).glob("*-*")
+        return sorted({int(folder.name.split("-")[0]) for folder in found})
 
     def prepare(self, stream: Stream, part: Part, file: Path) -> Part:
         with _told(file):

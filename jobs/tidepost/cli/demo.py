@@ -1,0 +1,228 @@
+"""`tidepost demo`: a week of real flights to a platform on this machine, and the proof that each arrived once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidepost.cli.command import Now, command
+from tidepost.cli.output import count, size, span, table
+from tidepost.cli.sandbox import installed
+from tidepost.cli.session import Session, world_of
+from tidepost.cli.upload import Carried, carry_out, finish, incremental
+from tidepost.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tidepost.demo.demo import Moment, Proof
+    from tidepost.demo.flights import LogSummary
+    from tidepost.job import Job
+    from tidepost.project import Project
+
+_DAYS_IN_A_TABLE = 62
+
+
+@command("demo", example="tidepost demo\ntidepost demo --days 365\ntidepost demo --dir flights-demo --port 8766")
+def demo(
+    session: Session,
+    *,
+    days: Annotated[int, typer.Option(min=1, max=365, metavar="N", help="How many days of 2013.")] = 7,
+    now: Now = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="The project. Default: this one, else ./tidepost-demo."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The sandbox's port; 0 is any free one.")] = 8765,
+) -> int:
+    """Upload real flights to a local platform; show each arrived once.
+
+    Running it again uploads nothing. Kill it at any moment and run it again: the numbers are the same.
+    """
+    began = time.monotonic()
+    installed("demo", "fastapi", "uvicorn")
+    from tidepost.demo.demo import JOB, create_project  # noqa: PLC0415 - these bring the whole engine along
+
+    root = _root(session, directory)
+    created = create_project(root)
+    project = _load(root)
+    ended = _run(session, project, project.job(JOB), _moment(days, now), port)
+    if ended.carried.failure is not None or ended.proof is None:
+        return finish(session, ended.carried)
+    log, proof, seconds = ended.log, ended.proof, time.monotonic() - began
+    session.answer(
+        {
+            "project": str(root),
+            "url": ended.url,
+            "log": {"files": log.files, "rows": log.rows, "bytes": log.bytes, "written": log.written},
+            "run": ended.carried.document(),
+            **_document(proof),
+            "seconds": round(seconds, 3),
+        },
+        *([f"created {', '.join(str(path.relative_to(root)) for path in created)} in {root}"] if created else []),
+        f"the log in {root / 'log' / JOB} holds {count(log.rows, 'row')} in {count(log.files, 'file')} "
+        f"({size(log.bytes)})",
+        ended.carried.text(),
+        "",
+        _table(proof),
+        _verdict(proof, seconds),
+        "",
+        _next(root, port),
+    )
+    return 0 if proof.equal else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A demo's run: where it sent to, the log, what was done, and the proof of it, if it came to that."""
+
+    url: str
+    log: LogSummary
+    carried: Carried
+    proof: Proof | None
+
+
+def _run(session: Session, project: Project, job: Job, moment: Moment, port: int) -> _Ended:
+    from tidepost.demo.demo import environment, log_flights, platform, register_model  # noqa: PLC0415
+
+    with ThreadPoolExecutor(1) as beside:
+        writing = beside.submit(log_flights, project.root, moment)
+        with platform(project.root / ".tidepost" / "sandbox", port) as url:
+            register_model(url)
+            log = writing.result()
+            env = environment(url, os.environ)
+            _refuse_elsewhere(job, env, url)
+            carried = carry_out(
+                session, project, job, incremental, clock=lambda: moment.clock, env=env, again="tidepost demo"
+            )
+            proof = None if carried.failure is not None else _prove(project, job, carried, moment.clock, env)
+    return _Ended(url, log, carried, proof)
+
+
+def _moment(days: int, now: str | None) -> Moment:
+    from tidepost.cursor import parse_instant  # noqa: PLC0415
+    from tidepost.demo.demo import Moment  # noqa: PLC0415
+
+    if now is None:
+        return Moment.after(days)
+    try:
+        return Moment.at(parse_instant(now))
+    except ValueError as error:
+        raise Misconfigured(f"--now {now}: {error}") from None
+
+
+def _root(session: Session, folder: Path | None) -> Path:
+    """The demo's project: the one asked for, the one around if it has the job, else a folder of its own."""
+    from tidepost.demo.demo import JOB  # noqa: PLC0415
+
+    if folder is not None:
+        return folder.resolve()
+    try:
+        project = session.project()
+    except Misconfigured:
+        if session.folder is not None:
+            raise
+        return Path("tidepost-demo").resolve()
+    if any(path.stem == JOB for path in project.files()) or any(job.name == JOB for job in project.jobs()):
+        return project.root
+    return Path("tidepost-demo").resolve()
+
+
+def _load(root: Path) -> Project:
+    from tidepost.project import load_project  # noqa: PLC0415
+
+    return load_project(root)
+
+
+def _refuse_elsewhere(job: Job, env: Mapping[str, str], url: str) -> None:
+    """The demo sends to its own sandbox only, whatever the job file was changed to."""
+    there = job.resolved(env).destination.url
+    if there.rstrip("/") != url:
+        raise Misconfigured(
+            f"{job.where('destination', 'url')}: the job sends to {there}, not to the demo's sandbox at {url}",
+            safe="Nothing was sent.",
+            hint="Write ${SANDBOX_URL:-http://127.0.0.1:8765} there, or name a folder:  tidepost demo --dir DIR",
+        )
+
+
+def _prove(project: Project, job: Job, carried: Carried, clock: float, env: Mapping[str, str]) -> Proof:
+    """Compare log, ledger and platform up to where the run could read, or an earlier one read further."""
+    from tidepost.cursor import SECOND, parse_instant  # noqa: PLC0415
+    from tidepost.demo.demo import prove  # noqa: PLC0415
+    from tidepost.wire import ledger_of  # noqa: PLC0415
+
+    settled = int(clock - job.cursor.settle.total_seconds()) * SECOND
+    frontier = carried.after.frontier
+    up_to = max(settled, parse_instant(frontier) if frontier else 0)
+    with ledger_of(project, env) as ledger, world_of(project, job, ledger, clock=lambda: clock, env=env) as world:
+        return prove(world, carried.outcome.stream, up_to)
+
+
+def _document(proof: Proof) -> dict[str, Any]:
+    days = [
+        {"date": day.date.isoformat(), "logged": day.logged, "published": day.published, "arrived": day.arrived}
+        for day in proof.days
+    ]
+    return {
+        "days": days,
+        "total": {"logged": proof.logged, "published": proof.published, "arrived": proof.arrived},
+        "missing": proof.missing,
+        "unknown": proof.unknown,
+        "twice": proof.twice,
+        "equal": proof.equal,
+    }
+
+
+def _table(proof: Proof) -> Table:
+    """A line a day in New York; a line a month where these would be too many."""
+    monthly = len(proof.days) > _DAYS_IN_A_TABLE
+    sums: dict[str, list[int]] = {}
+    for day in proof.days:
+        found = sums.setdefault(f"{day.date:%B %Y}" if monthly else day.date.isoformat(), [0, 0, 0])
+        for at, rows in enumerate((day.logged, day.published, day.arrived)):
+            found[at] += rows
+    return table(
+        ("month" if monthly else "day", "#in the log", "#published", "#arrived"),
+        [(name, *(f"{rows:,}" for rows in found)) for name, found in sums.items()],
+        total=("total", f"{proof.logged:,}", f"{proof.published:,}", f"{proof.arrived:,}"),
+    )
+
+
+def _verdict(proof: Proof, seconds: float) -> str:
+    if proof.equal:
+        return f"Each of the {count(proof.logged, 'row')} of the log arrived once. It took {span(seconds)}."
+    return (
+        f"Log and platform differ: {count(proof.missing, 'id')} of the log did not arrive, {proof.unknown:,} came "
+        f"from elsewhere, {count(proof.twice, 'row')} came twice.\n"
+        "If the sandbox's data or the ledger was removed by hand, remove .tidepost and log as well, and begin anew."
+    )
+
+
+def _next(root: Path, port: int) -> str:
+    """What to try next, with what has to be typed before it."""
+    here = Path.cwd()
+    moves = [] if here.is_relative_to(root) else [f"cd {os.path.relpath(root, here)}"]
+    url = [] if port in (0, 8765) else [f"export SANDBOX_URL=http://127.0.0.1:{port}"]
+    again = "tidepost demo" if port == 8765 else f"tidepost demo --port {port}"
+    sandbox = "tidepost sandbox" if port in (0, 8765) else f"tidepost sandbox --port {port}"
+    steps = [
+        *((move, "the demo's project") for move in moves),
+        ("tidepost status flights", "where the job stands"),
+        ("ls .tidepost/staging/flights/inferences", "the files that were uploaded, and the records beside them"),
+        (again, "once more: uploads nothing"),
+        (f"{again} --days 14", "only the second week"),
+        (f"{again} --days 365", "the whole year: 336,776 flights"),
+        (sandbox, f"the platform: its page is at http://127.0.0.1:{port or 8765}"),
+        *((line, "") for line in url),
+        ("export ARTHUR_API_KEY=demo", "any key will do there"),
+        ("tidepost run flights", "while the sandbox runs in another terminal"),
+    ]
+    width = max(len(step) for step, _ in steps)
+    return "\n".join(["What to try next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)])

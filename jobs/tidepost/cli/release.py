@@ -1,0 +1,78 @@
+"""`tidepost release`: a person lets a held slice go."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidepost.cli.command import JobName, command
+from tidepost.cli.output import count, write
+from tidepost.cli.session import Session, existing_ledger
+from tidepost.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from tidepost.ledger.sql import SqlLedger
+    from tidepost.ledger.summary import SliceRow
+    from tidepost.model import Stream
+
+
+@command("release", example='tidepost release flights 3 --why "the carrier is new, and right"')
+def release(
+    session: Session,
+    *,
+    job: JobName,
+    sequence: Annotated[int, typer.Argument(metavar="SLICE", help="The slice's number, as status shows it.")],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="For the record: why its rows may go.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+) -> int:
+    """Let a held slice go.
+
+    What of it can be sent is sent by the next run. Who did it and why is recorded.
+    """
+    from tidepost.ledger.owner import this_person  # noqa: PLC0415 - the ledger's database is heavy
+    from tidepost.model import StreamName  # noqa: PLC0415
+
+    if not why.strip():
+        raise Misconfigured("--why is empty", hint="Whoever looks at the record later will want to know.")
+    project = session.project()
+    project.job(job)
+    with existing_ledger(project) as ledger:
+        stream = None if ledger is None else ledger.plans.find(job, StreamName.INFERENCES)
+        if ledger is None or stream is None:
+            raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
+        row = _held(ledger, stream, sequence)
+        if not (yes or _confirmed(job, row)):
+            session.answer({"job": job, "slice": sequence, "released": []}, "nothing was released")
+            return Misconfigured.exit_code
+        freed = ledger.deliveries.release(stream, sequence, who=this_person(), why=why)
+    session.answer(
+        {"job": job, "slice": sequence, "rows": row.rows, "released": [one.destination for one in freed]},
+        f"slice {sequence} ({count(row.rows, 'row')}) may go to {', '.join(one.destination for one in freed)}\n"
+        f"  Send it:  tidepost run {job}",
+    )
+    return 0
+
+
+def _held(ledger: SqlLedger, stream: Stream, sequence: int) -> SliceRow:
+    """The held slice. Raises Misconfigured where it is not held, naming those that are."""
+    rows = ledger.reports.slices(stream, limit=max(1, stream.published))
+    held = {row.sequence: row for row in rows if row.held is not None or "held" in row.states.values()}
+    if sequence not in held:
+        names = ", ".join(map(str, sorted(held))) or "none is"
+        raise Misconfigured(
+            f"slice {sequence} of {stream.job} is not held", safe="Nothing was changed.", hint=f"Held: {names}"
+        )
+    return held[sequence]
+
+
+def _confirmed(job: str, row: SliceRow) -> bool:
+    """Ask on the terminal. Raises Misconfigured where there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise Misconfigured(
+            "there is no terminal to ask on", safe="Nothing was released.", hint="Say that you mean it:  --yes"
+        )
+    held = f", held as {row.held}" if row.held else ""
+    write(f"slice {row.sequence} of {job}: {count(row.rows, 'row')}{held}", sys.stderr)
+    return typer.confirm("Let it go?", err=True)

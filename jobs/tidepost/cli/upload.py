@@ -1,0 +1,191 @@
+"""`tidepost run`: do what is new; and what every command that uploads has in common."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tidepost.cli.command import JobName, Now, command
+from tidepost.cli.failures import code_of, document_of, show, told
+from tidepost.cli.log import tell
+from tidepost.cli.output import count, short, size, span
+from tidepost.cli.session import Session, clock_at, world_of
+from tidepost.cli.stopping import stoppable
+from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
+
+if TYPE_CHECKING:
+    from tidepost.cli.progress import Teller
+    from tidepost.cursor import CursorKind
+    from tidepost.job import Job
+    from tidepost.model import Request
+    from tidepost.project import Project
+    from tidepost.run import Outcome
+    from tidepost.status import StreamStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A request that was carried out, as far as it went.
+
+    after:   the stream's status afterwards
+    failure: what the caller should act on first, or None
+    seconds: that it took
+    """
+
+    job: str
+    outcome: Outcome
+    after: StreamStatus
+    failure: BaseException | None
+    teller: Teller
+    seconds: float
+
+    @property
+    def code(self) -> int:
+        """The process's exit code."""
+        return 0 if self.failure is None else code_of(self.failure)
+
+    def document(self) -> dict[str, Any]:
+        """What was done, as JSON values."""
+        outcome = self.outcome
+        return {
+            "job": self.job,
+            "stream": outcome.stream.name,
+            "cuts": outcome.cuts,
+            "slices": outcome.slices,
+            "bytes": outcome.size,
+            "scanned": outcome.tally.scanned,
+            "published": outcome.tally.published,
+            "duplicates": outcome.tally.duplicates,
+            "rejected": dict(outcome.tally.rejected),
+            "arrived": outcome.arrived,
+            "held": self.after.held,
+            "left": self.after.open,
+            "stopped": outcome.stopped,
+            "bound": None if self.teller.planned is None else self.teller.planned.bound,
+            "marks": {one.name: one.mark for one in self.after.destinations},
+            "seconds": round(self.seconds, 3),
+        }
+
+    def text(self) -> str:
+        """What was done, for people."""
+        outcome, tally = self.outcome, self.outcome.tally
+        if not outcome.cuts and not outcome.arrived:
+            lines = [f"{self.job}: nothing new" if self.failure is None else f"{self.job}: nothing was done"]
+        else:
+            rows, slices = count(tally.published, "row"), count(outcome.slices, "slice")
+            lines = [
+                f"{self.job}: {rows} published in {slices} ({size(outcome.size)}), {outcome.arrived:,} arrived, "
+                f"in {span(self.seconds)}"
+            ]
+        if tally.duplicates:
+            lines.append(f"  {count(tally.duplicates, 'duplicate')} left out")
+        if tally.rejects:
+            reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in tally.rejected.items())
+            lines.append(f"  {count(tally.rejects, 'row')} rejected: {reasons}")
+        lines += [f"  mark at {one.name}: {short(one.mark)}" for one in self.after.destinations if one.mark]
+        return "\n".join(lines)
+
+
+def carry_out(
+    session: Session,
+    project: Project,
+    job: Job,
+    request: Callable[[CursorKind], Request],
+    *,
+    clock: Callable[[], float],
+    env: Mapping[str, str] | None = None,
+    again: str = "",
+) -> Carried:
+    """Run a request of a job, telling of it on standard error, until it is done or stopped by a signal.
+
+    again: the command that goes on where this one was stopped; `tidepost run JOB` if it is empty
+    Raises what `run` raises where nothing could be begun, and Misconfigured as `wire` does.
+    """
+    from tidepost.cli.progress import teller  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.run import run  # noqa: PLC0415
+    from tidepost.status import read_status  # noqa: PLC0415
+    from tidepost.wire import ledger_of  # noqa: PLC0415
+
+    began = time.monotonic()
+    with (
+        stoppable(session.log_format) as stop,
+        ledger_of(project, env) as ledger,
+        world_of(project, job, ledger, clock=clock, env=env) as world,
+    ):
+        kind = world.source.cursor()
+        with teller(kind, session.log_format) as notice:
+            outcome = run(world, request(kind), notice=notice, stop=stop)
+        streams = read_status(world.job, ledger, world.records, clock()).streams
+    after = next(one for one in streams if one.name == outcome.stream.name)
+    failure = _failure(job.name, outcome, after, again or f"tidepost run {job.name}")
+    return Carried(job.name, outcome, after, failure, notice, time.monotonic() - began)
+
+
+def finish(session: Session, carried: Carried, *notes: str) -> int:
+    """Write what was done and what went wrong; returns the exit code."""
+    for error in carried.outcome.errors:
+        if error is not carried.failure:
+            tell(logging.WARNING, document_of(error)["message"], event="error")
+    failure = None if carried.failure is None else told(carried.failure, verbose=session.verbose)
+    session.answer({**carried.document(), **({} if failure is None else {"error": failure})}, carried.text(), *notes)
+    if failure is not None and not session.as_json:
+        show(failure, as_json=False)
+    return carried.code
+
+
+def _failure(job: str, outcome: Outcome, after: StreamStatus, again: str) -> BaseException | None:
+    """What the caller should act on first: a bug, the definition, held rows, a stop, an unknown outcome, the rest."""
+    worst = outcome.worst()
+    if worst is not None and (not isinstance(worst, TidepostError) or isinstance(worst, Misconfigured)):
+        return worst
+    waiting = [(one, each) for one in after.destinations for each in one.waiting]
+    held = [(one, each) for one, each in waiting if each.state == "held"]
+    if held:
+        where, first = held[0]
+        others = f", and {len(held) - 1} more" if len(held) > 1 else ""
+        mark = f"the mark stays at {short(where.mark)}" if where.mark else "the mark does not move"
+        return Refused(
+            f"{job}: slice {first.sequence} is held at {where.name}{others}: {first.reason}",
+            safe=f"Nothing was lost: its rows are kept, later slices are still delivered, {mark}.",
+            hint=f"See them:  tidepost rejects {job} --show-rows   Let it go:  {first.remedy}",
+        )
+    if outcome.stopped and after.open:
+        return Retryable(
+            f"{job}: stopped with {count(after.open, 'cut or delivery', 'cuts and deliveries')} left",
+            safe="What was begun is recorded; nothing is sent twice.",
+            hint=f"Go on:  {again}",
+        )
+    if isinstance(worst, HeldElsewhere):
+        return worst  # all that this run could do is done; the rest is the other one's
+    unknown = [(one, each) for one, each in waiting if each.state == "unknown"]
+    if unknown:
+        where, first = unknown[0]
+        return Unknown(
+            f"{job}: {where.name} was sent {count(len(unknown), 'slice')} and nobody knows yet whether they arrived: "
+            f"{first.reason}",
+            safe="Nothing is sent again before the destination was asked.",
+            hint=f"When it answers again:  {again}",
+        )
+    return worst
+
+
+@command("run", example="tidepost run flights\ntidepost run flights --now 2013-01-08T06:00Z --json")
+def run_job(session: Session, *, job: JobName, now: Now = None) -> int:
+    """Upload what is new.
+
+    Finishes what earlier runs began, then takes everything up to now that has settled.
+    """
+    clock = clock_at(now)
+    project = session.project()
+    return finish(session, carry_out(session, project, project.job(job), incremental, clock=clock))
+
+
+def incremental(_: CursorKind) -> Request:
+    """A request for what is new, which no other invocation has made."""
+    from tidepost.model import Request, ScanKind  # noqa: PLC0415
+
+    return Request(f"cli/{uuid.uuid4()}", ScanKind.INCREMENTAL)

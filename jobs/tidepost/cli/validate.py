@@ -1,0 +1,115 @@
+"""`tidepost validate`: would a run of each job begin?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidepost.cli.command import command
+from tidepost.cli.failures import document_of, show
+from tidepost.cli.output import count
+from tidepost.cli.session import Session, closing_destination, existing_ledger
+from tidepost.errors import Misconfigured, TidepostError
+
+if TYPE_CHECKING:
+    from tidepost.job import Job
+    from tidepost.ledger.sql import SqlLedger
+    from tidepost.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A job, or a file that is none: what was found of it, or what is wrong."""
+
+    name: str | None
+    found: str = ""
+    error: TidepostError | None = None
+
+    def document(self) -> dict[str, Any]:
+        error = None if self.error is None else document_of(self.error)
+        return {"job": self.name, "valid": self.error is None, "found": self.found, "error": error}
+
+
+@command("validate", example="tidepost validate\ntidepost validate flights --connect")
+def validate(
+    session: Session,
+    *,
+    jobs: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB…", help="The jobs' names. Default: all jobs.")
+    ] = None,
+    connect: Annotated[bool, typer.Option("--connect", help="Ask the destinations too; needs their keys.")] = False,
+) -> int:
+    """Check definitions, sources, cursors and mappings.
+
+    One line a job; all that is wrong with any of them is shown.
+    """
+    project = session.project()
+    checked = [_checked(project, one, connect) for one in _found(project, jobs or ())]
+    wrong = [one.error for one in checked if one.error is not None]
+    right = [f"{one.name}: {one.found}" for one in checked if one.error is None]
+    session.answer(
+        {"valid": not wrong, "jobs": [one.document() for one in checked]},
+        *(right or ([] if wrong else [f"no jobs in {project.root / 'jobs'}"])),
+    )
+    if not session.as_json:
+        for one in checked:
+            if one.error is not None:
+                show(document_of(one.error, about=one.name or ""), as_json=False)
+    codes = {error.exit_code for error in wrong}
+    return Misconfigured.exit_code if Misconfigured.exit_code in codes else max(codes, default=0)
+
+
+def _found(project: Project, names: Sequence[str]) -> Iterator[Job | Checked]:
+    """The jobs of that name, or all; what cannot be loaded is wrong already."""
+    if not names:
+        definitions = project.definitions()
+        yield from definitions.jobs
+        yield from (Checked(None, error=error) for error in definitions.problems)
+    for name in names:
+        try:
+            yield project.job(name)
+        except Misconfigured as error:
+            yield Checked(name, error=error)
+
+
+def _checked(project: Project, job: Job | Checked, connect: bool) -> Checked:
+    if isinstance(job, Checked):
+        return job
+    try:
+        with existing_ledger(project) as ledger:
+            return Checked(job.name, _check(job, ledger, connect))
+    except TidepostError as error:
+        return Checked(job.name, error=error)
+
+
+def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
+    """What was found, in words. Raises Misconfigured for what would keep a run from beginning, and Retryable."""
+    from tidepost.engine import Engine  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.model import StreamName  # noqa: PLC0415
+    from tidepost.run import start_of  # noqa: PLC0415
+    from tidepost.shape import shape  # noqa: PLC0415
+    from tidepost.wire import destination_of, source_of  # noqa: PLC0415
+
+    resolved = job.resolved()
+    with TemporaryDirectory(prefix="tidepost-") as scratch:
+        source = source_of(resolved, Engine(job.limits.memory, job.limits.threads, Path(scratch)))
+        columns, kind = source.columns(), source.cursor()
+    start_of(resolved, kind)
+    stream = None if ledger is None else ledger.plans.find(job.name, StreamName.INFERENCES)
+    staged = shape(
+        resolved.mapping,
+        columns,
+        pinned={} if stream is None else stream.pinned,
+        finite_only=resolved.limits.non_finite == "reject",
+    ).staged
+    found = f"valid; cursor {job.cursor.column} ({kind.type}), {count(len(staged), 'column')} to send"
+    if not connect:
+        return found
+    with closing_destination(destination_of(resolved)) as destination:
+        destination.check(StreamName.INFERENCES, staged)
+    return f"{found}, which {destination.name} takes"

@@ -1,0 +1,29 @@
+"""The transactional record of what was scanned, published and delivered, on SQLAlchemy Core."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidepost.ledger.sql import SqlLedger
+
+__all__ = ["open_ledger"]
+
+
+def open_ledger(url: str, *, clock: Callable[[], float] = time.time, migrate: bool | None = None) -> SqlLedger:
+    """Open the ledger at a URL such as `sqlite:////absolute/path/ledger.db`; where there is none, it is created,
+    with the folders above it.
+
+    clock:   seconds since 1970, on which every instant in the ledger is based
+    migrate: whether to bring older tables up to date; None for the database's own default, yes for SQLite. Of
+             several processes that open an old or new ledger at once, exactly one migrates it, and all succeed.
+
+    Raises Misconfigured where a newer tidepost wrote it, where the URL or the file is not a ledger's, or where it
+    needs a migration that was not asked for; Retryable where it cannot be reached.
+    """
+    # Imported here: whoever only imports the package does not pay for SQLAlchemy.
+    from tidepost.ledger.sql import open_ledger as open_sql  # noqa: PLC0415
+
+    return open_sql(url, clock=clock, migrates=migrate)

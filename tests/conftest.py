@@ -1,0 +1,47 @@
+"""What the tests of the engine share: one sandbox, and a world of its own for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.world import Platform, World
+
+from tidepost.engine import Engine
+from tidepost.sandbox.process import SandboxProcess
+
+
+@pytest.fixture(scope="session")
+def _process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    """One sandbox for all, which keeps repeats: whatever is sent twice can be seen."""
+    with SandboxProcess(tmp_path_factory.mktemp("platform") / "data", on_repeat="keep") as process:
+        yield process
+
+
+@pytest.fixture
+def platform(_process: SandboxProcess) -> Iterator[Platform]:
+    """The shared sandbox; what a test changes is put back."""
+    platform = Platform(_process)
+    yield platform
+    platform.reset()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, platform: Platform) -> Callable[..., World]:
+    """Makes worlds whose model has other attributes than usual."""
+    return lambda **model: World.make(tmp_path / "project", platform, **model)
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A project with one job, an empty log, and a model at the sandbox."""
+    return make_world()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    """A small DuckDB."""
+    return Engine(memory=200_000_000, threads=2, scratch=tmp_path / "spill")
+
+

@@ -1,0 +1,409 @@
+"""Small worlds: a project with one job, a log that grows, and a model at the sandbox. Everything in them is real.
+
+    world.log("monday", rows(100))
+    world.run()
+    assert world.platform_rows() == 100
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import requests
+
+from tidepost import run as engine
+from tidepost.cursor import to_nanoseconds
+from tidepost.events import Event
+from tidepost.ledger.sql import SqlLedger
+from tidepost.ledger.summary import StreamSummary
+from tidepost.model import Request, ScanKind, Stream, StreamName
+from tidepost.plan import frontier, high_water_mark
+from tidepost.project import Project, load_project
+from tidepost.ranges import Range
+from tidepost.run import Outcome
+from tidepost.sandbox.process import SandboxProcess
+from tidepost.staging.local import LocalStaging
+from tidepost.wire import ledger_of, staging_of, wire
+
+START = datetime(2024, 5, 1, 12, tzinfo=UTC)
+"""When the first inference of a world is made, and logged."""
+NOW = START + timedelta(days=1)
+"""What a world's clock shows: late enough for everything that `rows` makes by default."""
+KEY = "an-access-key"
+ATTRIBUTES = (
+    ("distance", "INTEGER", "PIPELINE_INPUT"),
+    ("carrier", "STRING", "PIPELINE_INPUT"),
+    ("score", "FLOAT", "PREDICTED_VALUE"),
+    ("note", "STRING", "NON_INPUT_DATA"),
+    ("late", "INTEGER", "GROUND_TRUTH"),
+)
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("logged_at", pa.timestamp("us", "UTC")),
+        ("distance", pa.int64()),
+        ("carrier", pa.string()),
+        ("score", pa.float64()),
+        ("note", pa.string()),
+    ]
+)
+
+Row = dict[str, Any]
+T = TypeVar("T")
+_numbers = itertools.count(1)
+
+
+def after(**span: float) -> datetime:
+    """An instant after the world's start: `after(hours=2)`."""
+    return START + timedelta(**span)
+
+
+def ns(instant: datetime) -> int:
+    """An instant as a cursor's position."""
+    return to_nanoseconds(instant)
+
+
+def between(start: datetime, end: datetime) -> Range:
+    """A range of the cursor."""
+    return Range(ns(start), ns(end))
+
+
+def row(number: int, at: datetime, /, **changes: Any) -> Row:
+    """One inference, logged when it was made."""
+    plain: Row = {
+        "id": f"r{number:06d}",
+        "at": at,
+        "logged_at": at,
+        "distance": 100 + number % 900,
+        "carrier": ("UA", "AA", "DL")[number % 3],
+        "score": (number % 101) / 100,
+        "note": None if number % 7 == 0 else f"note {number}",
+    }
+    return plain | changes
+
+
+def rows(count: int, *, first: int = 0, at: datetime = START, every: float = 60.0, **changes: Any) -> list[Row]:
+    """Inferences with growing ids, `every` seconds apart."""
+    return [row(first + n, at + timedelta(seconds=n * every), **changes) for n in range(count)]
+
+
+def table(of: Sequence[Row], schema: pa.Schema = SCHEMA) -> pa.Table:
+    return pa.Table.from_pylist(list(of), schema=schema)
+
+
+def eventually(what: Callable[[], T], *, seconds: float = 20.0) -> T:
+    """The first truthy answer of `what`, asked again until then."""
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+@dataclass
+class Platform:
+    """The sandbox, and how to register models there. What a test changes of it is put back after the test."""
+
+    process: SandboxProcess
+
+    @property
+    def url(self) -> str:
+        return self.process.url
+
+    def reset(self) -> None:
+        self.process.configure(
+            on_repeat="keep", loading_delay=0, loading_rate=None, provisioning_delay=0, seed=0, faults=[]
+        )
+
+    def call(self, method: str, path: str, body: object) -> requests.Response:
+        return requests.request(
+            method, f"{self.url}/api/v3{path}", json=body, headers={"Authorization": KEY}, timeout=30
+        )
+
+    def register(self, attributes: Sequence[tuple[str, str, str]] = ATTRIBUTES, **changes: Any) -> tuple[str, str]:
+        """A new model; returns its partner id and its id."""
+        name = f"model-{next(_numbers)}"
+        definition = {
+            "partner_model_id": name,
+            "display_name": name,
+            "input_type": "TABULAR",
+            "output_type": "REGRESSION",
+            "is_batch": False,
+            "attributes": [{"name": n, "value_type": v, "stage": s, "position": 0} for n, v, s in attributes],
+        }
+        answer = self.call("POST", "/models", definition | changes)
+        assert answer.status_code == 201, answer.text
+        return name, answer.json()["id"]
+
+
+@dataclass
+class World:
+    """A project in a folder: one job named `flights`, whose log lies in `log/`.
+
+    job:   the job's definition; change it with `define`
+    now:   what the run's clock shows
+    """
+
+    root: Path
+    platform: Platform
+    model: str
+    model_id: str
+    job: dict[str, Any] = field(default_factory=dict)
+    now: datetime = NOW
+    events: list[Event] = field(default_factory=list)
+    _runs: Iterator[int] = field(default_factory=itertools.count)
+
+    @classmethod
+    def make(cls, root: Path, platform: Platform, **model: Any) -> World:
+        """A project with a usual job, and a model of its own."""
+        (root / "jobs").mkdir(parents=True)
+        (root / "log").mkdir()
+        (root / "tidepost.yaml").write_text("version: 1\n")
+        world = cls(root, platform, *platform.register(**model))
+        world.define(
+            version=1,
+            name="flights",
+            source="log/*.parquet",
+            cursor={"column": "logged_at", "start": "2024-05-01T00:00:00Z", "settle": "10m", "lookback": "1d"},
+            mapping={
+                "partner_inference_id": "id",
+                "inference_timestamp": "at",
+                "inputs": ["distance", "carrier"],
+                "predictions": ["score"],
+                "non_inputs": ["note"],
+            },
+            limits={"cut_rows": 1000, "memory": "200MB", "threads": 2},
+            destination={
+                "type": "arthur",
+                "url": "${SANDBOX_URL}",
+                "api_key": "${ARTHUR_API_KEY}",
+                "model": world.model,
+                "loading": "2s",
+                "poll": "1s",
+                "retries": 1,
+            },
+        )
+        return world
+
+    # ------------------------------------------------------------------------------------------ the definition
+
+    def define(self, **changes: Any) -> None:
+        """Change keys of the job, section by section, and write it; None takes a key away."""
+        for key, value in changes.items():
+            old = self.job.get(key)
+            self.job[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
+            if isinstance(self.job[key], dict):
+                self.job[key] = {name: one for name, one in self.job[key].items() if one is not None}
+        self.job = {key: value for key, value in self.job.items() if value is not None}
+        (self.root / "jobs" / "flights.yaml").write_text(json.dumps(self.job, indent=1))
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"SANDBOX_URL": self.platform.url, "ARTHUR_API_KEY": KEY}
+
+    @property
+    def project(self) -> Project:
+        return load_project(self.root)
+
+    @property
+    def staging(self) -> LocalStaging:
+        return staging_of(self.project)
+
+    # ------------------------------------------------------------------------------------------------- the log
+
+    def log(self, name: str, of: Sequence[Row] | pa.Table) -> Path:
+        """Write a file of the log, whole, as a log shipper does."""
+        path = self.root / "log" / f"{name}.parquet"
+        draft = path.with_suffix(".draft")
+        pq.write_table(of if isinstance(of, pa.Table) else table(of), draft)
+        return draft.replace(path)
+
+    # ------------------------------------------------------------------------------------------------- running
+
+    @contextmanager
+    def wired(self) -> Iterator[engine.World]:
+        """The engine's own world, as the command line wires it; its connections end with the block."""
+        project = self.project
+        ledger = ledger_of(project)
+        try:
+            wired = wire(project, project.job("flights"), ledger, env=self.env, clock=lambda: self.now.timestamp())
+            try:
+                yield wired
+            finally:
+                for destination in wired.destinations:
+                    destination.close()  # type: ignore[attr-defined]
+        finally:
+            ledger.close()
+
+    def run(
+        self, request: Request | None = None, *, notice: Callable[[Event], None] | None = None
+    ) -> Outcome:
+        """One run, incremental if nothing else is asked for. What it told is in `events`."""
+        self.events = []
+
+        def told(event: Event) -> None:
+            self.events.append(event)
+            if notice is not None:
+                notice(event)
+
+        with self.wired() as wired:
+            return engine.run(wired, request or self.ask(), notice=told, stop=threading.Event())
+
+    def backfill(self, start: datetime, end: datetime) -> Outcome:
+        """A run that scans a range again."""
+        return self.run(Request(f"backfill {next(self._runs)}", ScanKind.BACKFILL, between(start, end)))
+
+    def ask(self) -> Request:
+        """A new request for what is new."""
+        return Request(f"run {os.getpid()} {next(self._runs)}", ScanKind.INCREMENTAL)
+
+    @contextmanager
+    def spawned(self, key: str) -> Iterator[subprocess.Popen[str]]:
+        """A run in a process of its own, which prints what became of it (see `told`); killed if the block ends
+        before it does."""
+        with subprocess.Popen(
+            [sys.executable, "-c", RUN, str(self.root), str(self.now.timestamp()), key],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **self.env},
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    # --------------------------------------------------------------------------------------- what became of it
+
+    def stats(self) -> dict[str, Any]:
+        self.platform.process.wait_until_loaded()
+        return self.platform.process.model_stats(self.model_id)
+
+    def platform_rows(self) -> int:
+        """Inferences at the platform."""
+        return int(self.stats()["rows"])
+
+    def ids(self) -> list[str]:
+        """The ids at the platform, each as often as it is there, in order."""
+        self.platform.process.wait_until_loaded()
+        body = {"select": [{"property": "partner_inference_id"}]}
+        answer = self.platform.call("POST", f"/models/{self.model_id}/inferences/query", body)
+        assert answer.status_code == 200, answer.text
+        return sorted(one["partner_inference_id"] for one in answer.json()["query_result"])
+
+    def values(self, name: str) -> dict[str, Any]:
+        """id → the value of an attribute at the platform."""
+        self.platform.process.wait_until_loaded()
+        body = {"select": [{"property": "partner_inference_id"}, {"property": name}]}
+        answer = self.platform.call("POST", f"/models/{self.model_id}/inferences/query", body)
+        assert answer.status_code == 200, answer.text
+        return {one["partner_inference_id"]: one[name] for one in answer.json()["query_result"]}
+
+    @contextmanager
+    def ledger(self) -> Iterator[SqlLedger]:
+        ledger = ledger_of(self.project)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    def stream(self) -> Stream:
+        with self.ledger() as ledger:
+            found = ledger.plans.find("flights", StreamName.INFERENCES)
+        assert found is not None
+        return found
+
+    def summary(self) -> StreamSummary:
+        with self.ledger() as ledger:
+            (found,) = ledger.reports.summary("flights")
+        return found
+
+    def mark(self) -> str:
+        """The high-water mark at the destination, as text."""
+        with self.wired() as wired:
+            kind = wired.source.cursor()
+            start = engine.start_of(wired.job, kind)
+        summary = self.summary()
+        oldest = summary.destinations[0].oldest.get("") if summary.destinations else None
+        return kind.format(high_water_mark(frontier(start, summary.scanned), oldest))
+
+    def states(self) -> dict[str, int]:
+        """Deliveries by their state."""
+        found = self.summary().destinations
+        return {state.value: number for state, number in found[0].deliveries.items()} if found else {}
+
+    def files(self) -> list[Path]:
+        """The visible data files, in order."""
+        return sorted((self.staging.root / "flights" / "inferences" / "data").rglob("*.parquet"))
+
+    def rejects(self) -> list[dict[str, Any]]:
+        """Every row that was set aside: `reason`, `partner_inference_id` and `row`."""
+        folder = self.staging.root / "flights" / "inferences" / "_tidepost"
+        found = [*sorted(folder.glob("rejects/*.parquet")), *sorted(folder.glob("refused/*.parquet"))]
+        return [one for path in found for one in pq.read_table(path).to_pylist()]
+
+    def everything_arrived_once(self, count: int) -> bool:
+        """Whether the platform holds `count` rows, each once, and no delivery is left open."""
+        stats = self.stats()
+        held = (stats["rows"], stats["distinct"], stats["doubled"])
+        assert held == (count, count, 0), stats
+        assert set(self.states()) <= {"closed"}, self.states()
+        return True
+
+
+def said(outcome: Outcome) -> str:
+    """The error of a run that one should act on first, as it is shown; empty where there is none."""
+    worst = outcome.worst()
+    return "" if worst is None else str(worst)
+
+
+def told(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What became of a spawned run: cuts, slices, published, errors as [name, text], peak (bytes of memory)."""
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+def reasons(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """id → why it was set aside."""
+    return {str(one["partner_inference_id"]): str(one["reason"]) for one in found}
+
+
+RUN = """
+import json, resource, sys, threading
+from pathlib import Path
+from tidepost.errors import TidepostError
+from tidepost.model import Request, ScanKind
+from tidepost.project import load_project
+from tidepost.run import run
+from tidepost.wire import ledger_of, wire
+
+root, now, key = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+project = load_project(root)
+ledger = ledger_of(project)
+world = wire(project, project.job("flights"), ledger, clock=lambda: now)
+try:
+    outcome = run(world, Request(key, ScanKind.INCREMENTAL), notice=lambda event: None, stop=threading.Event())
+    errors = [[type(error).__name__, str(error)] for error in outcome.errors]
+    told = {"cuts": outcome.cuts, "slices": outcome.slices, "published": outcome.tally.published, "errors": errors}
+except TidepostError as error:
+    told = {"cuts": 0, "slices": 0, "published": 0, "errors": [[type(error).__name__, str(error)]]}
+told["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps(told))
+"""
