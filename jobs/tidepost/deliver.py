@@ -106,14 +106,14 @@ class Courier:
                 future.result()
             except TidepostError as error:
                 failures.append(error)
-        lost = next((error for error in failures if isinstance(error, HeldElsewhere)), None)
+        lost = next((failure for failure in failures if isinstance(failure, HeldElsewhere)), None)
         if lost is not None:
             raise lost
         state, reason = _state(parcel, failures)
         parcel.delivery = self.ledger.deliveries.settle(parcel.lease, parcel.delivery, state, reason=reason)
         if state is not DeliveryState.UNKNOWN:
-            for error in failures:
-                raise error
+            for failure in failures:
+                raise failure
 
     def absent(self, parcel: Parcel, part: Part) -> None:
         """Write down that the newest send of a file was shown not to have landed."""

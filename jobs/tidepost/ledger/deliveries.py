@@ -50,11 +50,11 @@ class SqlDeliveries:
 
     def current(self, delivery: Delivery) -> Delivery:
         with self._database.read() as connection:
-            return _delivery(_row(connection, delivery.id))
+            return _delivery(_row(connection, delivery.id, lock=False))
 
     def contents(self, delivery: Delivery) -> tuple[Slice, tuple[Send, ...]]:
         with self._database.read() as connection:
-            row = _row(connection, delivery.id)
+            row = _row(connection, delivery.id, lock=False)
             so_far = select(sends).where(sends.c.delivery == delivery.id).order_by(sends.c.id)
             return (
                 read_slice(connection, row.stream, row.sequence),
@@ -108,7 +108,7 @@ class SqlDeliveries:
             for hour, rows in (refused or {}).items():
                 _refuse(connection, delivery.id, hour, rows)
             counted = select(func.sum(delivery_hours.c.refused)).where(delivery_hours.c.delivery == delivery.id)
-            row = _row(connection, delivery.id)
+            row = _row(connection, delivery.id, lock=True)
             changed = {
                 "arrived": max(row.arrived, arrived),
                 "refused": int(connection.execute(counted).scalar() or 0),
@@ -116,7 +116,7 @@ class SqlDeliveries:
                 "proof": row.proof if proof is None else proof,
             }
             _move(connection, delivery.id, state, self._database.now(), **changed)
-            return _delivery(_row(connection, delivery.id))
+            return _delivery(_row(connection, delivery.id, lock=False))
 
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none, and return how many were
@@ -164,7 +164,7 @@ class SqlDeliveries:
             these = [row.id for row in rows]
             freed = {"state": DeliveryState.TODO, "reason": "", "changed_at": now}
             connection.execute(update(deliveries).where(deliveries.c.id.in_(these)).values(freed))
-            return tuple(_delivery(_row(connection, one)) for one in these)
+            return tuple(_delivery(_row(connection, one, lock=False)) for one in these)
 
 
 def create_missing(
@@ -247,15 +247,16 @@ def _some_missing(connection: Connection, stream: Stream, destination: str) -> b
     return connection.execute(theirs).scalar_one() < connection.execute(all_slices).scalar_one()
 
 
-def _row(connection: Connection, delivery: int) -> Row[Any]:
-    row = connection.execute(select(deliveries).where(deliveries.c.id == delivery).with_for_update()).first()
+def _row(connection: Connection, delivery: int, *, lock: bool) -> Row[Any]:
+    chosen = select(deliveries).where(deliveries.c.id == delivery)
+    row = connection.execute(chosen.with_for_update() if lock else chosen).first()
     if row is None:
         raise Outdated(f"the ledger knows no delivery {delivery}")
     return row
 
 
 def _move(connection: Connection, delivery: int, state: DeliveryState, now: float, **changed: object) -> None:
-    row = _row(connection, delivery)
+    row = _row(connection, delivery, lock=True)
     if row.state in _ENDS and state != row.state:
         raise Outdated(
             f"the delivery of slice {row.sequence} to {row.destination} is {row.state} and cannot become {state}",
