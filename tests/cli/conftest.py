@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -63,15 +64,9 @@ class Shell:
     def here(self, *arguments: str, code: int = 0, **env: str) -> Ended:
         """Run it inside this process, which is quicker: for what does not depend on its being a process."""
         out, err = io.StringIO(), io.StringIO()
-        before = dict(os.environ)
-        try:
-            os.environ.clear()
-            os.environ.update(self._env(env))
-            with contextlib.chdir(self.folder), redirect_stdout(out), redirect_stderr(err):
+        with _environment(self._env(env)), _logging(), contextlib.chdir(self.folder):  # noqa: SIM117
+            with redirect_stdout(out), redirect_stderr(err):
                 ended_with = main(arguments)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
         ended = Ended(ended_with, out.getvalue(), err.getvalue())
         assert ended.code == code, ended
         return ended
@@ -101,6 +96,30 @@ class Shell:
             if not name.startswith(("TIDEPOST_", "PYTEST_")) and name not in names
         }
         return {**plain, **self.env, **more}
+
+
+@contextmanager
+def _environment(env: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(env)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """Put back what the command sets up of logging, which a process of its own would take with it."""
+    ours = logging.getLogger("tidepost")
+    before = (list(ours.handlers), ours.level, ours.propagate, logging.raiseExceptions)
+    try:
+        yield
+    finally:
+        ours.handlers[:], ours.propagate, logging.raiseExceptions = before[0], before[2], before[3]
+        ours.setLevel(before[1])
 
 
 @pytest.fixture

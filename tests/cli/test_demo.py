@@ -70,8 +70,9 @@ def test_files_that_are_there_are_left_alone(tmp_path: Path) -> None:
     assert job.read_text() == "mine"
 
 
-def test_again_it_uploads_nothing_and_says_so(demo: Shell, port: int) -> None:
-    done = demo.here("demo", "--days", "2", "--port", str(port))
+def test_again_within_its_project_it_uploads_nothing_and_says_so(demo: Shell, port: int) -> None:
+    within = Shell(demo.folder / "tidepost-demo" / "log")
+    done = within.here("demo", "--days", "2", "--port", str(port))
     assert "flights: nothing new" in done.out
     assert f"Each of the {ROWS[2]:,} rows of the log arrived once." in done.out
     assert "tidepost status flights" in done.out

@@ -77,17 +77,15 @@ def test_an_error_is_told_on_standard_error_alone(tidepost: Shell) -> None:
 
 def test_a_key_is_never_shown(world: World, tidepost: Shell, tmp_path: Path) -> None:
     world.log("monday", rows(5))
-    seen = ""
+    run = ("run", "flights", "--now", NOW_TEXT, "--verbose")
+    done = []
     with SandboxProcess(tmp_path / "locked", api_key="another key") as locked:
-        env = {"ARTHUR_API_KEY": CANARY, "SANDBOX_URL": locked.url}
-        for options in ((), ("--json", "--verbose"), ("--verbose", "--log-format", "json")):
-            done = tidepost.here("run", "flights", "--now", NOW_TEXT, *options, code=2, **env)
-            seen += done.out + done.err
-        seen += tidepost.here("validate", "--connect", "--json", code=2, **env).out
-    env = {"ARTHUR_API_KEY": CANARY}
-    for options in (("--json", "--verbose"), ("--verbose",)):
-        done = tidepost.here("run", "flights", "--now", NOW_TEXT, *options, **env)
-        seen += done.out + done.err
+        for options in ([], ["--json"], ["--log-format", "json"]):
+            done.append(tidepost.here(*run, *options, code=2, ARTHUR_API_KEY=CANARY, SANDBOX_URL=locked.url))
+        connect = ("validate", "--connect", "--json")
+        done.append(tidepost.here(*connect, code=2, ARTHUR_API_KEY=CANARY, SANDBOX_URL=locked.url))
+    done += [tidepost.here(*run, *options, ARTHUR_API_KEY=CANARY) for options in ([], ["--json"])]
+    seen = "".join(one.out + one.err for one in done)
     assert "401" in seen
     assert CANARY not in seen
 

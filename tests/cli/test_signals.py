@@ -14,7 +14,7 @@ from tests.world import World, rows
 from tidepost.cli.stopping import SAID
 from tidepost.sandbox.settings import Fault
 
-COUNT = 600
+COUNT = 300
 
 
 def line(process: subprocess.Popen[str], holding: str) -> str:

@@ -32,7 +32,7 @@ def test_a_run_uploads_and_the_next_one_says_that_nothing_is_new(
 
 
 def test_each_cut_is_one_line_of_the_log_without_values_or_colours(world: World, upload: Upload) -> None:
-    world.log("monday", [*rows(1500, every=30), row(1500, after(hours=2), score=None), row(5, after(minutes=5))])
+    world.log("monday", [*rows(1500, every=30), row(1500, after(hours=2), score=None), row(10, after(minutes=5))])
     done = upload()
     lines = done.err.splitlines()
     line = re.compile(r"cut \d/\d 2024-05-0\dT\S+Z → 2024-05-0\dT\S+Z \d+ rows( \(.*\))? published as slice \d")

@@ -282,6 +282,11 @@ class LedgerContract:
         labels = ledger.plans.stream("flights", StreamName.GROUND_TRUTH, {})
         assert labels.id != stream_of(ledger).id
 
+    def test_looking_for_a_stream_does_not_register_it(self, ledger: SqlLedger) -> None:
+        assert ledger.plans.find("trains", StreamName.INFERENCES) is None
+        assert ledger.reports.summary("trains") == ()
+        assert ledger.plans.find("flights", StreamName.INFERENCES) == stream_of(ledger)
+
     @pytest.mark.parametrize("entry", list(IDENTITY))
     def test_a_changed_identity_is_refused_by_name_with_old_and_new(self, ledger: SqlLedger, entry: str) -> None:
         with pytest.raises(Misconfigured) as refused:
@@ -564,6 +569,13 @@ class LedgerContract:
             null_cursors=3,
         )
         assert another_connection_to_the_same_ledger.slices.publishing(stream_of(ledger)) == begun
+
+    def test_a_stream_tells_the_newest_sequence_that_was_given_out(self, ledger: SqlLedger) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        begun = begin(ledger, one, part(0, {5: 2}))
+        assert (stream_of(ledger).allotted, stream_of(ledger).published) == (1, 0)
+        ledger.slices.withdraw(stream_of(ledger), begun.sequence)
+        assert stream_of(ledger).allotted == 1
 
     def test_a_slice_that_is_being_published_is_not_published(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))
@@ -965,6 +977,14 @@ class LedgerContract:
                 with pytest.raises(Outdated):
                     ledger.deliveries.settle(lease, delivery, state)
         assert ledger.deliveries.settle(lease, delivery, end).state is end
+
+    def test_a_delivery_that_was_read_long_ago_can_be_read_again(self, ledger: SqlLedger) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        delivery = publish(ledger, one)
+        closed = move(ledger, delivery, DeliveryState.CLOSED, arrived=3)
+        assert ledger.deliveries.current(delivery) == closed
+        with pytest.raises(Outdated):
+            ledger.deliveries.current(replace(delivery, id=99))
 
     def test_a_destination_that_joins_later_gets_every_published_slice_once(self, ledger: SqlLedger) -> None:
         cuts = plan(ledger, *[cut(n, n + 1) for n in range(4)])

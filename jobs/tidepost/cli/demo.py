@@ -51,12 +51,13 @@ def demo(
     from tidepost.demo.demo import JOB, create_project  # noqa: PLC0415 - these bring the whole engine along
 
     root = _root(session, directory)
-    created = create_project(root)
+    created = () if _has_job(root) else create_project(root)
     project = _load(root)
     ended = _run(session, project, project.job(JOB), _moment(days, now), port)
     if ended.carried.failure is not None or ended.proof is None:
         return finish(session, ended.carried)
     log, proof, seconds = ended.log, ended.proof, time.monotonic() - began
+    young = max(0, log.rows - proof.logged)
     session.answer(
         {
             "project": str(root),
@@ -73,6 +74,7 @@ def demo(
         "",
         _table(proof),
         _verdict(proof, seconds),
+        *([f"{count(young, 'row')} of the log had not settled yet: left for a later run."] if young else []),
         "",
         _next(root, port),
     )
@@ -120,8 +122,6 @@ def _moment(days: int, now: str | None) -> Moment:
 
 def _root(session: Session, folder: Path | None) -> Path:
     """The demo's project: the one asked for, the one around if it has the job, else a folder of its own."""
-    from tidepost.demo.demo import JOB  # noqa: PLC0415
-
     if folder is not None:
         return folder.resolve()
     try:
@@ -130,9 +130,18 @@ def _root(session: Session, folder: Path | None) -> Path:
         if session.folder is not None:
             raise
         return Path("tidepost-demo").resolve()
-    if any(path.stem == JOB for path in project.files()) or any(job.name == JOB for job in project.jobs()):
-        return project.root
-    return Path("tidepost-demo").resolve()
+    return project.root if _has_job(project.root) else Path("tidepost-demo").resolve()
+
+
+def _has_job(root: Path) -> bool:
+    """Whether a folder is a project with the demo's job, under whatever file name, right or not."""
+    from tidepost.demo.demo import JOB  # noqa: PLC0415
+    from tidepost.project import PROJECT_FILE  # noqa: PLC0415
+
+    if not (root / PROJECT_FILE).is_file():
+        return False
+    project = _load(root)
+    return any(path.stem == JOB for path in project.files()) or any(job.name == JOB for job in project.jobs())
 
 
 def _load(root: Path) -> Project:

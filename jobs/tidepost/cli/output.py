@@ -55,7 +55,7 @@ def rendered(*parts: RenderableType) -> str:
     console = Console(
         file=text,
         force_terminal=terminal,
-        color_system="standard" if terminal and not os.environ.get("NO_COLOR") else None,
+        color_system="auto" if terminal and not os.environ.get("NO_COLOR") else None,
         width=None if terminal else UNLIMITED,
         highlight=False,
         emoji=False,

@@ -109,8 +109,9 @@ class DuckDBSource:
         rows = self._rows(self._near(connection, window))
         types = self.columns()
         pruned = bool(self._origin.files) and self._origin.format == "parquet"
-        have = _described(connection, rows) if pruned else types
-        chosen = [_as_known(name, types[name], have.get(name)) for name in columns]
+        # Files may spell a column in several ways, which are one to DuckDB.
+        have = {name.lower(): of for name, of in (_described(connection, rows) if pruned else types).items()}
+        chosen = [_as_known(name, types[name], have.get(name.lower())) for name in columns]
         position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"

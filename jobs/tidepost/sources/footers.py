@@ -23,7 +23,7 @@ class Footer:
     """What one file's footer says of the cursor: its positions, None where it does not say or holds none.
 
     certain: every row group with values has statistics
-    named:   the file has the column, spelt in this way
+    named:   the file has the column
     """
 
     version: tuple[int, int]
@@ -80,7 +80,7 @@ class Footers:
             f"SELECT file_name, min({ends[0]}), max({ends[1]}), "
             f"bool_and(stats_min_value IS NOT NULL AND stats_max_value IS NOT NULL "
             f"OR coalesce(stats_null_count, -1) = num_values) "
-            f"FROM parquet_metadata([{listed}]) WHERE path_in_schema = $column GROUP BY file_name",
+            f"FROM parquet_metadata([{listed}]) WHERE lower(path_in_schema) = lower($column) GROUP BY file_name",
             {"column": self._column},
         ).fetchall()
         for file in files:
