@@ -75,4 +75,6 @@ class LeaseLost(HeldElsewhere):
 
 
 class Outdated(TidepostError):
-    """A compare-and-set lost: something was published since the index was read. Look again at what is new."""
+    """Another run got there first: a compare-and-set lost, or a delivery was ended meanwhile. Look again."""
+
+    exit_code = 6

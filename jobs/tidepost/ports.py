@@ -301,6 +301,9 @@ class Deliveries(Protocol):
     def open(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
         """The deliveries that are neither closed nor held, oldest first."""
 
+    def held(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
+        """The deliveries that wait for a person, with the reason, oldest first."""
+
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.
         Returns how many were new; repeating it is harmless."""
@@ -341,7 +344,8 @@ class Reports(Protocol):
         of deliveries `sent` and `closed`, without what was refused."""
 
     def in_flight(self, stream: Stream, destination: str, hours: Range) -> frozenset[int]:
-        """The hours in which a delivery there is `sending` or `unknown`, so that counts prove nothing."""
+        """The hours in which counts prove nothing: of deliveries there that are `sending` or `unknown`, or that are
+        `todo` or `held` with a send that may have landed."""
 
     def seen(self, stream: Stream, at: float, highest: int) -> None:
         """Log the greatest cursor seen at a time; for growing ids, settle and lookback resolve through it."""

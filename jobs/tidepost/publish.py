@@ -82,6 +82,8 @@ class Publisher:
         if half is None:
             return
         with self.keeper.holding("cut", half.cut) as lease:
+            if self.ledger.slices.publishing(stream) != half:
+                return  # its publisher finished it while the lease was taken
             try:
                 self._complete(stream, half)
                 self.staging.clear(stream, half.cut, lease.fence)
@@ -98,25 +100,8 @@ class Publisher:
             self.sleep(WAIT_FOR_ANOTHER_PUBLISHER)
 
     def agree(self, stream: Stream) -> None:
-        """Raises Misconfigured where the staging's head names another ledger, or a slice this one does not know."""
-        data = self.records.get(head_key(stream))
-        if data is None:
-            return
-        head = json.loads(data)
-        # Asked after the head was read: another run may publish between the two.
-        newest = (self.ledger.plans.find(stream.job, stream.name) or stream).allotted
-        if head["ledger"] == self.ledger.id and head["newest"] <= newest:
-            return
-        what = (
-            "was written by another ledger"
-            if head["ledger"] != self.ledger.id
-            else f"holds slice {head['newest']}, and the ledger knows none after {newest}"
-        )
-        raise Misconfigured(
-            f"{self.job.name}: the staging {what}",
-            safe="Nothing was sent: a run on a new or older ledger would send rows again.",
-            hint="Bring the ledger back that wrote this staging, or point staging at an empty place.",
-        )
+        """Raises Misconfigured where the ledger is not the one that wrote the staging, or an older copy of it."""
+        agree(self.ledger, self.records, stream)
 
     def _held(self, staged: Staged) -> str | None:
         tally, limit = staged.tally, self.job.limits.rejects
@@ -126,20 +111,80 @@ class Publisher:
         return f"{tally.rejects} of {tally.scanned} rows rejected, over the limit of {limit}: {reasons}"
 
     def _complete(self, stream: Stream, begun: Slice) -> tuple[Delivery, ...]:
-        head = {"ledger": self.ledger.id, "newest": begun.sequence}
-        self.records.put(head_key(stream), json.dumps(head).encode())
+        write_head(self.records, stream, Head(self.ledger.id, begun.sequence))
         for part in begun.parts:
             self.staging.reveal(stream, part)
         self.records.put(manifest_key(stream, begun.sequence), manifest(self.ledger.id, stream, begun))
         return self.ledger.slices.finish(stream, begun, self.destinations)
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a stream's `head.json` says: the ledger that wrote it, and the newest slice that it gave a number to."""
+
+    ledger: str
+    newest: int
+
+
+def agree(ledger: Ledger, records: Records, stream: Stream) -> None:
+    """Raises Misconfigured where the staging's head names another ledger, or a slice that this one does not know."""
+    head = read_head(records, stream)
+    if head is None:
+        # Without a head the manifests tell how far somebody came here.
+        head = Head(ledger.id, max(map(sequence_of, records.list(manifests(stream))), default=0))
+    # Asked after the head was read: another run may publish between the two.
+    newest = (ledger.plans.find(stream.job, stream.name) or stream).allotted
+    if head.ledger == ledger.id and head.newest <= newest:
+        return
+    what = (
+        "was written by another ledger"
+        if head.ledger != ledger.id
+        else f"holds slice {head.newest}, and the ledger knows none after {newest}"
+    )
+    away = "Move this ledger's files to another folder, then rebuild it" if newest else "Rebuild the ledger"
+    raise Misconfigured(
+        f"{stream.job}: the staging {what}",
+        safe="Nothing was sent: a run on a new or older ledger would send rows again.",
+        hint=f"{away} from what the staging holds:  tidepost ledger rebuild {stream.job}",
+    )
+
+
+def read_head(records: Records, stream: Stream) -> Head | None:
+    """The stream's head; None before the first slice. Raises Misconfigured where it cannot be read."""
+    data = records.get(head_key(stream))
+    if data is None:
+        return None
+    try:
+        content = json.loads(data)
+        return Head(str(content["ledger"]), int(content["newest"]))
+    except (ValueError, TypeError, KeyError):
+        raise Misconfigured(
+            f"the staging's {head_key(stream)} is damaged",
+            safe="Nothing was sent.",
+            hint=f"Remove it, then:  tidepost ledger rebuild {stream.job}",
+        ) from None
+
+
+def write_head(records: Records, stream: Stream, head: Head) -> None:
+    records.put(head_key(stream), json.dumps({"ledger": head.ledger, "newest": head.newest}).encode())
+
+
 def head_key(stream: Stream) -> str:
     return f"{stream.prefix}/_tidepost/head.json"
 
 
+def manifests(stream: Stream) -> str:
+    """The prefix of a stream's manifests."""
+    return f"{stream.prefix}/_tidepost/manifests"
+
+
 def manifest_key(stream: Stream, sequence: int) -> str:
-    return f"{stream.prefix}/_tidepost/manifests/{sequence:08d}.json"
+    return f"{manifests(stream)}/{sequence:08d}.json"
+
+
+def sequence_of(key: str) -> int:
+    """The slice whose manifest has this key."""
+    return int(key.rpartition("/")[2].partition(".")[0])
 
 
 def manifest(ledger: str, stream: Stream, done: Slice) -> bytes:

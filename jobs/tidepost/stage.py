@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from tidepost.engine import BATCH_ROWS, translated
+from tidepost.errors import Retryable
 from tidepost.job import Job
 from tidepost.model import Cut, Lease, Stream, Tally
 from tidepost.ports import Ledger, PartRef, Records, Relation, Source, Staging
@@ -78,17 +80,30 @@ class Stage:
         """
         target = self.shape(stream)
         folder = self.staging.scratch(stream, cut.id, lease.fence)
-        try:
+        with self._told(f"staging {cut.kind} cut {cut.id}"):
             drafts, rejects = self._write(target, cut, folder)
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             plain = Staged(drafts, Tally(null_cursors=null_cursors), rejects, 0, target.staged)
             return self._resolved(stream, plain, scanned=scanned, since=None)
-        except duckdb.Error as error:
-            raise translated(error, f"{self.job.name}: reading {cut.kind} cut {cut.id}") from error
 
     def look_again(self, stream: Stream, staged: Staged) -> Staged:
         """The same rows after somebody else published: looked up once more, in what is new since."""
-        return self._resolved(stream, staged, scanned=staged.tally.scanned, since=staged.version)
+        with self._told("looking again for repeats"):
+            return self._resolved(stream, staged, scanned=staged.tally.scanned, since=staged.version)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """An error of DuckDB or of the disk as one of ours."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise translated(error, f"{self.job.name}: {what}") from error
+        except OSError as error:
+            raise Retryable(
+                f"{self.job.name}: {what}: {error.strerror or error}",
+                safe="Nothing was lost: the next run stages the cut again.",
+                hint="Free or mend the disk, then run again.",
+            ) from error
 
     def _write(self, target: Shape, cut: Cut, folder: Path) -> tuple[tuple[Draft, ...], pa.Table]:
         relation = self.source.read(self.connection, cut.range, target.reads)
@@ -161,9 +176,8 @@ class Stage:
             }
         )
         self.connection.register("tidepost_tombstones", gone)
-        return Relation(
-            f"SELECT * FROM ({rows.sql}) WHERE (_part, {ID}) NOT IN (SELECT (path, id) FROM tidepost_tombstones)", rows.values
-        )
+        left = f"(_part, {ID}) NOT IN (SELECT (path, id) FROM tidepost_tombstones)"
+        return Relation(f"SELECT * FROM ({rows.sql}) WHERE {left}", rows.values)
 
 
 def _sifted(batch: pa.RecordBatch, rejected: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -5,7 +5,6 @@ Nothing here opens a source or a platform, so a job's status can be had while bo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -13,15 +12,13 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
-from tidepost.ledger.summary import DestinationSummary, OpenSlice, SliceRow, StreamSummary
-from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, SendState, StreamName
+from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
+from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
 from tidepost.plan import frontier, high_water_mark
 
 if TYPE_CHECKING:
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.model import Stream
-    from tidepost.ports import Records
     from tidepost.ranges import Ranges
 
 LAST_DAY: Final = 10_000_000
@@ -229,37 +226,20 @@ def _instant(kind: CursorKind, position: int) -> float | None:
     return datetime.combine(day, time.min, ZoneInfo(kind.zone or "UTC")).timestamp()
 
 
-def read_status(job: Job, ledger: SqlLedger | None, records: Records, now: float) -> JobStatus:
+def read_status(job: Job, ledger: SqlLedger | None, now: float) -> JobStatus:
     """A job's status from the ledger; None is a ledger that was not created yet. Raises as the ledger's reads do."""
     if ledger is None:
         return JobStatus(job.name, ())
     summaries = ledger.reports.summary(job.name)
-    waiting = {one.name: _not_closed(ledger, records, one) for one in summaries}
-    return job_status(job, summaries, waiting, now)
+    return job_status(job, summaries, {one.name: _not_closed(ledger, one) for one in summaries}, now)
 
 
-def _not_closed(ledger: SqlLedger, records: Records, of: StreamSummary) -> list[Delivery]:
+def _not_closed(ledger: SqlLedger, of: StreamSummary) -> list[Delivery]:
     stream = ledger.plans.find(of.job, of.name)
-    if stream is None:
-        return []
-    found = [one for each in of.destinations for one in ledger.deliveries.open(stream, each.destination)]
-    if any(DeliveryState.HELD in each.deliveries for each in of.destinations):
-        for row in ledger.reports.slices(stream, limit=of.slices):
-            found += [
-                Delivery(
-                    0, row.sequence, name, state, row.rows, reason=row.held or _refusal(records, stream, row, name)
-                )
-                for name, state in row.states.items()
-                if state is DeliveryState.HELD
-            ]
-    return found
-
-
-def _refusal(records: Records, stream: Stream, row: SliceRow, destination: str) -> str:
-    """What a destination said when it refused a file of a slice whole, by the receipts; a general word without."""
-    for key in records.list(f"{stream.prefix}/_tidepost/receipts"):
-        if key.rpartition("/")[2].startswith(f"{row.sequence:08d}-") and f".{destination}." in key:
-            receipt = json.loads(records.get(key) or b"{}")
-            if receipt.get("state") == SendState.REFUSED:
-                return str(receipt.get("message", ""))
-    return f"{destination} did not take all of its rows"
+    names = [each.destination for each in of.destinations] if stream is not None else []
+    return [
+        one
+        for name in names
+        if stream is not None
+        for one in (*ledger.deliveries.open(stream, name), *ledger.deliveries.held(stream, name))
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -102,8 +103,10 @@ class ParquetFile:
 
     def close(self) -> str:
         """Finish the file; returns its SHA-256 in hex."""
-        self._writer.close()
-        self._sink.close()
+        try:
+            self._writer.close()
+        finally:
+            self._sink.close()
         return self._sink.sha256
 
 
@@ -146,11 +149,14 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        """Let go of what is still open after an error; its files are of no use, and a full disk fails them too."""
         for one in self._open.values():
-            one.file.close()
+            with suppress(OSError, pa.ArrowException):
+                one.file.close()
         self._open.clear()
         if self._keys is not None:
-            self._keys.close()
+            with suppress(OSError, pa.ArrowException):
+                self._keys.close()
             self._keys = None
 
     def add(self, batch: pa.RecordBatch) -> None:

@@ -179,7 +179,7 @@ def test_lanes_are_named_where_there_are_several() -> None:
 
 def status(world: World) -> StreamStatus:
     with world.ledger() as ledger:
-        (found,) = read_status(world.project.job("flights"), ledger, world.staging, world.now.timestamp()).streams
+        (found,) = read_status(world.project.job("flights"), ledger, world.now.timestamp()).streams
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -217,13 +219,14 @@ def _verdict(proof: Proof, seconds: float) -> str:
 def _next(root: Path, port: int) -> str:
     """What to try next, with what has to be typed before it."""
     here = Path.cwd()
+    command = _command(here)
     moves = [] if here.is_relative_to(root) else [f"cd {os.path.relpath(root, here)}"]
     url = [] if port in (0, 8765) else [f"export SANDBOX_URL=http://127.0.0.1:{port}"]
-    again = "tidepost demo" if port == 8765 else f"tidepost demo --port {port}"
-    sandbox = "tidepost sandbox" if port in (0, 8765) else f"tidepost sandbox --port {port}"
+    again = f"{command} demo" if port == 8765 else f"{command} demo --port {port}"
+    sandbox = f"{command} sandbox" if port in (0, 8765) else f"{command} sandbox --port {port}"
     steps = [
         *((move, "the demo's project") for move in moves),
-        ("tidepost status flights", "where the job stands"),
+        (f"{command} status flights", "where the job stands"),
         ("ls .tidepost/staging/flights/inferences", "the files that were uploaded, and the records beside them"),
         (again, "once more: uploads nothing"),
         (f"{again} --days 14", "only the second week"),
@@ -231,7 +234,15 @@ def _next(root: Path, port: int) -> str:
         (sandbox, f"the platform: its page is at http://127.0.0.1:{port or 8765}"),
         *((line, "") for line in url),
         ("export ARTHUR_API_KEY=demo", "any key will do there"),
-        ("tidepost run flights", "while the sandbox runs in another terminal"),
+        (f"{command} run flights", "while the sandbox runs in another terminal"),
     ]
     width = max(len(step) for step, _ in steps)
     return "\n".join(["What to try next:", *(f"  {step:<{width}}  {what}".rstrip() for step, what in steps)])
+
+
+def _command(here: Path) -> str:
+    """How to call this command again from here: by its name where it is found, else by its path."""
+    script = Path(sys.executable).with_name("tidepost")
+    if shutil.which("tidepost") or not script.is_file():
+        return "tidepost"
+    return os.path.relpath(script, here) if script.is_relative_to(here) else str(script)

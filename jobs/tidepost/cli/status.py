@@ -46,13 +46,11 @@ def status(
     """
     from tidepost.project import Definitions  # noqa: PLC0415 - definitions and the ledger are heavy
     from tidepost.status import read_status  # noqa: PLC0415
-    from tidepost.wire import staging_of  # noqa: PLC0415
 
     project, at = session.project(), clock_at(now)()
     definitions = Definitions((project.job(job),), ()) if job is not None else project.definitions()
     with existing_ledger(project) as ledger:
-        records = staging_of(project)
-        jobs = [read_status(one, ledger, records, at) for one in definitions.jobs]
+        jobs = [read_status(one, ledger, at) for one in definitions.jobs]
     if job is not None:
         session.answer(document(jobs[0]), *_details(jobs[0]))
         return 0

@@ -119,7 +119,7 @@ def carry_out(
         kind = world.source.cursor()
         with teller(kind, session.log_format) as notice:
             outcome = run(world, request(kind), notice=notice, stop=stop)
-        streams = read_status(world.job, ledger, world.records, clock()).streams
+        streams = read_status(world.job, ledger, clock()).streams
     after = next(one for one in streams if one.name == outcome.stream.name)
     failure = _failure(job.name, outcome, after, again or f"tidepost run {job.name}")
     return Carried(job.name, outcome, after, failure, notice, time.monotonic() - began)

@@ -48,6 +48,12 @@ class SqlDeliveries:
         # Sorted here: to have them in order, SQLite would rather read all deliveries than the open ones.
         return tuple(sorted(found, key=lambda one: one.sequence))
 
+    def held(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
+        theirs = (deliveries.c.stream == stream.id, deliveries.c.destination == destination)
+        chosen = select(deliveries).where(*theirs, deliveries.c.state == DeliveryState.HELD)
+        with self._database.read() as connection:
+            return tuple(_delivery(row) for row in connection.execute(chosen.order_by(deliveries.c.sequence)))
+
     def current(self, delivery: Delivery) -> Delivery:
         with self._database.read() as connection:
             return _delivery(_row(connection, delivery.id, lock=False))

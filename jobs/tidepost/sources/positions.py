@@ -84,8 +84,8 @@ class CursorColumn:
     def width(self, span: int) -> int:
         """A bucket's width in positions, so that a span has at most about a thousand buckets."""
         if self.kind.type is CursorType.TIMESTAMP and span > SECOND:
-            return next((width for width in WIDTHS if span // width <= BUCKETS), span // BUCKETS)
-        return max(1, span // BUCKETS)
+            return next((width for width in WIDTHS if span // width <= BUCKETS), -(-span // BUCKETS))
+        return max(1, -(-span // BUCKETS))
 
     @property
     def _naive(self) -> bool:

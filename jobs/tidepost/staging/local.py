@@ -7,8 +7,8 @@ what was made visible is still there after a power cut. Renames are atomic: nobo
 from __future__ import annotations
 
 import errno
-import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,6 @@ class LocalStaging:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._numbers = itertools.count()
 
     # --------------------------------------------------------------------------------------------- parts
 
@@ -110,7 +109,7 @@ class LocalStaging:
         target = self.root / key
         with _told(target):
             created = _make_folder(target.parent)
-            draft = target.with_name(f".{target.name}.{os.getpid()}-{next(self._numbers)}")
+            draft = _draft(target)
             try:
                 with draft.open("xb") as file:
                     file.write(data)
@@ -147,7 +146,7 @@ class LocalStaging:
         target = self.root / key
         with _told(target):
             created = _make_folder(target.parent)
-            draft = target.with_name(f".{target.name}.{os.getpid()}-{next(self._numbers)}")
+            draft = _draft(target)
             try:
                 yield draft
                 _sync(draft)
@@ -166,6 +165,11 @@ class LocalStaging:
     def _path(self, column: str, stream: Stream) -> str:
         """A file's path below the stream's folder, in SQL."""
         return f"substr({column}, {len(str(self.root / stream.prefix)) + 2})"
+
+
+def _draft(target: Path) -> Path:
+    """Where a record is written before it has its name. By chance: a process's id is its own on one host alone."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}")
 
 
 def _make_folder(folder: Path) -> list[Path]:
@@ -195,6 +199,6 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = f"staging: {path}: {error.strerror or error}"
         safe = "Nothing was lost: what is not published will be staged again."
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise Misconfigured(reason, safe=safe, hint="The staging folder must be writable.") from error
         raise Retryable(reason, safe=safe, hint="Free or mend the disk, then run again.") from error
