@@ -1,4 +1,4 @@
-"""What the tests of the engine share: one sandbox, and a world of its own for each test."""
+"""What the tests of the engine share: one sandbox, one PostgreSQL, and a world of its own for each test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import new_database, new_ledger, postgres  # noqa: F401 - fixtures
 from tests.world import Platform, World
 
 from tidepost.engine import Engine
@@ -45,3 +46,8 @@ def engine(tmp_path: Path) -> Engine:
     return Engine(memory=200_000_000, threads=2, scratch=tmp_path / "spill")
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A test that is skipped proves nothing: it fails the session."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -192,6 +192,10 @@ class Destination(Protocol):
     def send_rows(self, stream: StreamName, rows: Sequence[Mapping[str, object]]) -> Sequence[RowAnswer]:
         """Send rows in the form whose answer names each. Raises as `send` does."""
 
+    def close_batch(self, batch_id: str, total: int) -> None:
+        """Say that a batch is complete with `total` rows; repeating it, also with another total, is harmless.
+        Raises Retryable, Misconfigured."""
+
     def counts(self, stream: StreamName, window: Range) -> Mapping[int, int]:
         """Rows that arrived, by hour of event time; `window` is in hours. Raises Retryable, Misconfigured."""
 
@@ -209,6 +213,20 @@ class PartRef:
 
     sequence: int
     part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was published of one batch, as a destination has it.
+
+    arrived: all of it has arrived there, or was refused
+    latest:  the latest event time in it, in microseconds
+    """
+
+    id: str
+    rows: int
+    arrived: bool
+    latest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +367,9 @@ class Reports(Protocol):
 
     def seen(self, stream: Stream, at: float, highest: int) -> None:
         """Log the greatest cursor seen at a time; for growing ids, settle and lookback resolve through it."""
+
+    def batches(self, stream: Stream, destination: str) -> Sequence[Batch]:
+        """The batches of the published parts, those with earlier events first."""
 
     def ran(self, stream: Stream) -> None:
         """Remember that a run of the stream has ended now."""

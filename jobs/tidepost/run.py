@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from tidepost.batches import close_batches
 from tidepost.confirm import Confirmer
 from tidepost.cursor import EPOCH, CursorKind, CursorType, to_nanoseconds
 from tidepost.deliver import Courier
@@ -212,6 +213,10 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
             for delivery in fresh:
                 tools.outbound[delivery.destination].add(delivery)
     outcome.stopped = stop.is_set()
+    if world.job.mapping.batch_id is not None and not outcome.stopped:
+        for destination in world.destinations:
+            with _remembered(outcome):
+                close_batches(stream, destination, ledger, world.records)
     ledger.reports.ran(stream)
     outcome.stream = plans.find(world.job.name, stream.name) or stream
     return outcome
@@ -233,6 +238,15 @@ def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice)
         outcome.size += done.slice.size
     notice(CutStaged(cut, done.tally, done.slice, time.monotonic() - began))
     return done.deliveries
+
+
+@contextmanager
+def _remembered(outcome: Outcome) -> Iterator[None]:
+    """Let an error of a closing step be one of the run's, for nothing depends on it."""
+    try:
+        yield
+    except TidepostError as error:
+        outcome.errors.append(error)
 
 
 def _recover(world: World, tools: Tools, stream: Stream) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, exists, func, insert, or_, select, update
 
 from tidepost.ledger.engine import Database
 from tidepost.ledger.plans import OPEN_CUTS, by_lane, lock
@@ -15,6 +15,7 @@ from tidepost.ledger.schema import (
     cuts,
     deliveries,
     delivery_hours,
+    parts,
     requests,
     scanned,
     seen,
@@ -24,6 +25,7 @@ from tidepost.ledger.schema import (
 )
 from tidepost.ledger.summary import AuditEntry, DestinationSummary, OpenSlice, RejectedCut, SliceRow, StreamSummary
 from tidepost.model import OPEN_DELIVERIES, CutState, DeliveryState, ScanKind, SendState, Stream, StreamName
+from tidepost.ports import Batch
 from tidepost.ranges import Range
 
 _KEPT_IN_LOG: Final = 10_000
@@ -80,6 +82,25 @@ class SqlReports:
         )
         with self._database.read() as connection:
             return frozenset(connection.execute(found).scalars())
+
+    def batches(self, stream: Stream, destination: str) -> tuple[Batch, ...]:
+        there = and_(deliveries.c.stream == parts.c.stream, deliveries.c.sequence == parts.c.sequence)
+        left = func.sum(case((deliveries.c.state == DeliveryState.CLOSED, 0), else_=1))
+        latest = func.max(parts.c.event_max).label("latest")
+        counted = (
+            select(parts.c.batch_id, func.sum(parts.c.rows).label("rows"), left.label("left"), latest)
+            .join_from(parts, deliveries, there)
+            .where(
+                parts.c.stream == stream.id,
+                deliveries.c.destination == destination,
+                parts.c.batch_id.is_not(None),
+            )
+            .group_by(parts.c.batch_id)
+            .order_by(latest, parts.c.batch_id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(counted).all()
+        return tuple(Batch(row.batch_id, int(row.rows), not row.left, row.latest) for row in rows)
 
     def summary(self, job: str) -> tuple[StreamSummary, ...]:
         """A job's streams, as of one instant."""
@@ -192,13 +213,13 @@ class SqlReports:
         """Note that a run of a stream ended now, whether or not it found anything."""
         with self._database.write() as connection:
             noted = update(streams).where(streams.c.id == stream.id)
-            connection.execute(noted.values(ran_at=self._database.now()))
+            connection.execute(noted.values(ran_at=self._database.now(connection)))
 
     def record(self, job: str, *, who: str, what: str, old: str, new: str, why: str) -> None:
         """Add to the audit what somebody decided."""
-        entry = {"job": job, "at": self._database.now(), "who": who, "what": what, "old": old, "new": new, "why": why}
+        entry = {"job": job, "who": who, "what": what, "old": old, "new": new, "why": why}
         with self._database.write() as connection:
-            connection.execute(insert(audit).values(entry))
+            connection.execute(insert(audit).values(at=self._database.now(connection), **entry))
 
     def audit(self, job: str) -> tuple[AuditEntry, ...]:
         """A job's audit, oldest first."""
@@ -227,6 +248,7 @@ def _stream(connection: Connection, stream: Row[Any]) -> StreamSummary:
         .join_from(cut_rejects, cuts, cut_rejects.c.cut == cuts.c.id)
         .where(cut_rejects.c.stream == stream.id, cuts.c.state == CutState.DONE)
         .group_by(cut_rejects.c.reason)
+        .order_by(cut_rejects.c.reason)
     )
     newest = select(cuts.c.null_cursors).where(of_stream, cuts.c.done_at.is_not(None))
     publishing = select(slices.c.sequence).where(
