@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tidepost.confirm import Confirmer
@@ -69,10 +70,16 @@ class Outbound:
         self._pool.shutdown()
 
     def _deliver(self, delivery: Delivery) -> None:
+        if self._down or self._patience.stop.is_set():
+            self._left(None)
+            return
         try:
             parcel = self._courier.pick_up(delivery)
         except BaseException as error:
             self._left(error)
+            return
+        if parcel.delivery.state in ENDED:  # another run saw it through since it was listed
+            self._leave(parcel, None)
             return
         self._send(parcel)
 
@@ -84,9 +91,8 @@ class Outbound:
             if parcel.delivery.state is not DeliveryState.SENT:
                 self._courier.deliver(parcel)
         except Refused:
-            self._courier.keeper.release(parcel.lease)
             self._notice(Settled(parcel.delivery))
-            self._left(None)
+            self._leave(parcel, None)
         except BaseException as error:
             self._leave(parcel, error)
         else:
@@ -143,8 +149,9 @@ class Outbound:
             return fresh
 
     def _leave(self, parcel: Parcel, error: BaseException | None) -> None:
-        """Stop working on a delivery, which stays open in the ledger."""
-        self._courier.keeper.release(parcel.lease)
+        """Stop working on a delivery, which stays as it is in the ledger."""
+        with suppress(TidepostError):  # a lease that cannot be given back lapses; the run must end all the same
+            self._courier.keeper.release(parcel.lease)
         self._left(error)
 
     def _left(self, error: BaseException | None) -> None:

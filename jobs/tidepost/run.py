@@ -111,15 +111,14 @@ def start_of(job: Job, kind: CursorKind) -> int:
 
 
 def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
-    """Fix the bound and decide the cuts of a request, without writing anything but the log of seen ids."""
+    """Fix the bound and decide the cuts of a request. Writes nothing."""
     job, kind = world.job, world.source.cursor()
     start = start_of(job, kind)
     coverage = world.ledger.plans.coverage(stream) if stream is not None else Coverage(0)
-    now = min(world.clock(), world.source.clock() or float("inf"))
-    limit, survey = _limit(world, stream, kind, start, now)
+    limit = _limit(world, stream, kind, start)
     todo = pending(request, start=start, limit=limit, coverage=coverage)
     if not todo:
-        return Prospect((), coverage, kind, None, survey or Survey(None, ()))
+        return Prospect((), coverage, kind, None, Survey(None, ()))
     sizing = Sizing.of(kind, job.limits.cut_rows)
     hull = Range(todo.items[0].start, todo.items[-1].end)
     survey = _refined(world.source, world.source.survey(hull), sizing)
@@ -127,23 +126,31 @@ def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
     return Prospect(plan(request, todo=todo, bound=end, survey=survey, sizing=sizing), coverage, kind, end, survey)
 
 
-def _limit(
-    world: World, stream: Stream | None, kind: CursorKind, start: int, now: float
-) -> tuple[int, Survey | None]:
+def _now(world: World) -> float:
+    """The smaller of the source's clock and this process's."""
+    return min(world.clock(), world.source.clock() or float("inf"))
+
+
+def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) -> int:
     """Clock − settle as a position. A growing id has no time of its own: what was its highest value that long ago
     is looked up in the ledger's log, to which every run adds."""
-    settle = world.job.cursor.settle.total_seconds()
+    settled = _now(world) - world.job.cursor.settle.total_seconds()
     if kind.type is not CursorType.INTEGER:
-        return kind.floor(int((now - settle) * 1_000_000) * 1_000), None
-    if not settle:
-        return HIGHEST_INTEGER, None
-    survey = world.source.survey(Range(start, HIGHEST_INTEGER)) if start < HIGHEST_INTEGER else Survey(None, ())
-    if stream is None:
-        return start, survey
-    if survey.highest is not None:
-        world.ledger.reports.seen(stream, now, survey.highest)
-    seen = world.ledger.reports.highest_seen(stream, now - settle)
-    return (start if seen is None else seen + 1), survey
+        return kind.floor(int(settled * 1_000_000) * 1_000)
+    if not world.job.cursor.settle:
+        return HIGHEST_INTEGER
+    seen = world.ledger.reports.highest_seen(stream, settled) if stream is not None else None
+    return start if seen is None else seen + 1
+
+
+def _log_highest(world: World, stream: Stream) -> None:
+    """Remember how far a growing id is by now, for the runs after `settle`."""
+    kind = world.source.cursor()
+    start = start_of(world.job, kind)
+    if kind.type is CursorType.INTEGER and world.job.cursor.settle and start < HIGHEST_INTEGER:
+        highest = world.source.survey(Range(start, HIGHEST_INTEGER)).highest
+        if highest is not None:
+            world.ledger.reports.seen(stream, _now(world), highest)
 
 
 def _refined(source: Source, survey: Survey, sizing: Sizing) -> Survey:
@@ -163,6 +170,7 @@ def plan_request(world: World, stream: Stream, request: Request) -> tuple[tuple[
         asked = world.ledger.plans.asked(stream, request.key)
         if asked is not None:
             return asked, None
+        _log_highest(world, stream)
         found = prospect(world, stream, request)
         try:
             return world.ledger.plans.write(stream, request, found.cuts, found.coverage.version), found
