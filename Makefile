@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps --no-build-isolation
 PROJECT := $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable $(ROOT)
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test crash soak lint format docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(ROOT)/Makefile
@@ -19,6 +19,12 @@ demo: $(VENV)/.demo ## upload a week of flights to a platform on this machine, a
 
 test: $(VENV)/.dev ## run the tests
 	@cd $(ROOT) && $(VENV)/bin/python -m pytest $(ARGS)
+
+crash: $(VENV)/.dev ## kill, stop and starve runs at every step; needs strace
+	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 $(VENV)/bin/python -m pytest tests/crash $(ARGS)
+
+soak: $(VENV)/.dev ## random violence for SECONDS=1200, of a SEED if one is given
+	@cd $(ROOT) && $(VENV)/bin/python -m tests.crash.soak --seconds $(or $(SECONDS),1200) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.dev ## check style, types and the arrows between modules
 	@cd $(ROOT) && $(VENV)/bin/ruff check && $(VENV)/bin/ruff format --check && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

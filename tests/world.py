@@ -1,8 +1,8 @@
 """Small worlds: a project with one job, a log that grows, and a model at the sandbox. Everything in them is real.
 
-    world.log("monday", rows(100))
-    world.run()
-    assert world.platform_rows() == 100
+world.log("monday", rows(100))
+world.run()
+assert world.platform_rows() == 100
 """
 
 from __future__ import annotations
@@ -106,6 +106,16 @@ def table(of: Sequence[Row], schema: pa.Schema = SCHEMA) -> pa.Table:
     return pa.Table.from_pylist(list(of), schema=schema)
 
 
+def noting(order: list[str], name: Callable[..., str], act: Callable[..., T]) -> Callable[..., T]:
+    """`act`, which also writes down that it was done, by the name that its arguments give it."""
+
+    def noted(*args: Any, **options: Any) -> T:
+        order.append(name(*args, **options))
+        return act(*args, **options)
+
+    return noted
+
+
 def eventually(what: Callable[[], T], *, seconds: float = 20.0) -> T:
     """The first truthy answer of `what`, asked again until then."""
     until = time.monotonic() + seconds
@@ -200,6 +210,9 @@ class World:
         )
         return world
 
+    def _clock(self) -> float:
+        return self.now.timestamp()
+
     # ------------------------------------------------------------------------------------------ the definition
 
     def define(self, **changes: Any) -> None:
@@ -241,7 +254,8 @@ class World:
         project = self.project
         ledger = ledger_of(project)
         try:
-            wired = wire(project, project.job("flights"), ledger, env=self.env, clock=lambda: self.now.timestamp())
+            job, clock = project.job("flights"), self._clock
+            wired = wire(project, job, ledger, env=self.env, clock=clock)
             try:
                 yield wired
             finally:
@@ -250,9 +264,7 @@ class World:
         finally:
             ledger.close()
 
-    def run(
-        self, request: Request | None = None, *, notice: Callable[[Event], None] | None = None
-    ) -> Outcome:
+    def run(self, request: Request | None = None, *, notice: Callable[[Event], None] | None = None) -> Outcome:
         """One run, incremental if nothing else is asked for. What it told is in `events`."""
         self.events = []
 

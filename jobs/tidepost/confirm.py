@@ -29,8 +29,8 @@ from tidepost.rejects import ID, read_rejects, refused_key, write_refused
 from tidepost.shape import TIMESTAMP
 
 ROWS_A_SEND = 5_000
-MOST_ROW_SENDS = 2
-"""How often missing rows are sent row by row and answered; if they do not show after that, a person is needed."""
+MOST_TRIES = 2
+"""How often missing rows of a part are sent row by row and answered; a person is needed if they still do not show."""
 
 
 @dataclass(slots=True)
@@ -161,16 +161,16 @@ class Confirmer:
                 continue
             part = parts[number]
             files = parcel.of(part, SendForm.FILE)
-            answered = [send for send in parcel.of(part, SendForm.ROWS) if send.state is SendState.ACCEPTED]
+            tries = _tries(parcel, part)
             if len(ids) == part.rows and files and files[-1].state is SendState.INTENT:
                 self.courier.absent(parcel, part)
                 again = True
-            elif sum(send.rows for send in answered) >= MOST_ROW_SENDS * len(ids):
+            elif tries >= MOST_TRIES:
                 self.hold(parcel, f"{len(ids)} rows of {part.path} were accepted row by row and still do not show")
                 return True
             else:
                 try:
-                    self._send_rows(parcel, part, ids)
+                    self._send_rows(parcel, part, ids, tries + 1)
                 except Refused as error:
                     self.hold(parcel, error.message)
                     return True
@@ -186,11 +186,11 @@ class Confirmer:
         self._looked.pop(parcel.delivery.id, None)
         return False
 
-    def _send_rows(self, parcel: Parcel, part: Part, ids: set[str]) -> None:
+    def _send_rows(self, parcel: Parcel, part: Part, ids: set[str], number: int) -> None:
         for rows, texts in self._rows(part, ids):
             self.courier.keeper.guard(parcel.lease)
-            send = self.courier.intend(parcel, part, SendForm.ROWS, len(rows))
             try:
+                send = self.courier.intend(parcel, part, SendForm.ROWS, len(rows))
                 answers = self.courier.destination.send_rows(self.courier.stream.name, rows)
             except Unknown:
                 parcel.noticed = self.now()
@@ -207,6 +207,7 @@ class Confirmer:
             if refused:
                 self._keep_refused(parcel, refused)
             counted = {
+                "try": number,
                 "accepted": sum(answer.accepted for answer in answers),
                 "already_there": sum(answer.already_there for answer in answers),
                 "refused": len(refused),
@@ -263,7 +264,7 @@ class Confirmer:
         refused = self._by_hour(self._refused(parcel))
         lost = sum(refused.values())
         limit = self.job.limits.rejects
-        over = limit.exceeded(rejects=lost, candidates=parcel.delivery.rows)
+        over = not parcel.delivery.released and limit.exceeded(rejects=lost, candidates=parcel.delivery.rows)
         parcel.delivery = self.courier.ledger.deliveries.settle(
             parcel.lease,
             parcel.delivery,
@@ -301,3 +302,9 @@ class Confirmer:
                 f"if others write to this model too, set destination.shared: true"
             )
             self.courier.notice(Warned(text))
+
+
+def _tries(parcel: Parcel, part: Part) -> int:
+    """How often missing rows of a part were sent row by row, and answered."""
+    answered = [send for send in parcel.of(part, SendForm.ROWS) if send.state is SendState.ACCEPTED]
+    return max((json.loads(send.detail).get("try", 0) for send in answered), default=0)

@@ -126,12 +126,18 @@ class Courier:
         parcel.put(replace(send, state=state, detail=json.dumps(detail), answered=self.now()))
 
     def intend(self, parcel: Parcel, part: Part, form: SendForm, rows: int) -> Send:
-        """Write the intent of a send to the staging, then to the ledger; after that it may leave."""
+        """Write the intent of a send to the staging, then to the ledger; after that it may leave.
+
+        Raises Unknown where the staging holds this intent already: whoever wrote it died before the ledger knew,
+        or this ledger is an older copy. It is in the ledger then, and the destination must be asked first.
+        """
         attempt = 1 + max((send.attempt for send in parcel.sends if send.part == part.number), default=0)
         intent = {"form": form, "rows": rows, "at": self.now()}
-        self.records.put(self._key("intents", parcel, part.number, attempt), _json(intent))
+        new = self.records.put(self._key("intents", parcel, part.number, attempt), _json(intent), absent=True)
         send = self.ledger.deliveries.intend(parcel.lease, parcel.delivery, part.number, form, rows)
         parcel.put(send)
+        if not new:
+            raise Unknown(f"{part.path} may have been sent already: the staging holds an intent of it")
         return send
 
     def _sendable(self, parcel: Parcel, part: Part) -> bool:
@@ -143,7 +149,11 @@ class Courier:
             raise Refused(
                 f"{self.destination.name} took {part.path} {MOST_FILE_SENDS} times and never held a row of it"
             )
-        send = self.intend(parcel, part, SendForm.FILE, part.rows)
+        try:
+            send = self.intend(parcel, part, SendForm.FILE, part.rows)
+        except Unknown:
+            parcel.noticed = self.now()
+            raise
         upload = Upload(
             name=part.path.rpartition("/")[2],
             rows=part.rows,

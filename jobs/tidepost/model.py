@@ -249,6 +249,7 @@ class Delivery:
     arrived: shown to have arrived, at the strongest proof there is
     refused: refused by the destination, and kept as rejects
     reason:  why it is held or unknown; empty otherwise
+    released: a person let it go after it was held, so that no limit holds it again
     """
 
     id: int
@@ -259,6 +260,7 @@ class Delivery:
     arrived: int = 0
     refused: int = 0
     reason: str = ""
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)

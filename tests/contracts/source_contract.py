@@ -75,8 +75,9 @@ def times(type_: str, tick: int, values: Mapping[str, int], zone: str | None = N
     return Case(type_, values, CursorKind(CursorType.TIMESTAMP, tick, zone), zone)
 
 
+ZONED_TIMES = {f"{text[:-1]}Z'": position for text, position in (TIMES | FRACTIONS | MICROS).items()}
 CASES = (
-    times("TIMESTAMPTZ", 1000, {f"{value[:-1]}Z'": position for value, position in (TIMES | FRACTIONS | MICROS).items()}),
+    times("TIMESTAMPTZ", 1000, ZONED_TIMES),
     times("TIMESTAMP", 1000, TIMES | FRACTIONS | MICROS, "UTC"),
     times("TIMESTAMP_S", 10**9, TIMES, "UTC"),
     times("TIMESTAMP_MS", 10**6, TIMES | FRACTIONS, "UTC"),
@@ -110,7 +111,7 @@ AUTUMN = (
 """Naive times of New York around the hour that it has twice: which of the two a value means cannot be known."""
 
 Holding = Callable[..., Source]
-"""`holding(rows, zone=…)`: a source with the columns `id`, `c` (the cursor) and `v`; `rows` is SQL that selects them."""
+"""`holding(rows, zone=…)`: a source with the columns `id`, `c` (the cursor), `v`; `rows` is SQL that selects them."""
 
 
 def rows_of(case: Case, *, nulls: int = 0, copies: int = 1) -> str:
@@ -168,9 +169,7 @@ class SourceContract:
         for low, high in pairwise(case.positions):
             assert [position for _, position in read(source, engine, Range(low, high))] == [low, low]
 
-    def test_ranges_that_meet_at_a_row_hold_each_row_once(
-        self, holding: Holding, case: Case, engine: Engine
-    ) -> None:
+    def test_ranges_that_meet_at_a_row_hold_each_row_once(self, holding: Holding, case: Case, engine: Engine) -> None:
         source = holding(rows_of(case, copies=2), zone=case.zone)
         ends = [case.all.start, *case.positions, case.all.end]
         found = read(source, engine, *(Range(start, end) for start, end in pairwise(ends)))
@@ -220,12 +219,10 @@ class SourceContract:
 
     def test_a_survey_has_at_most_about_a_thousand_buckets(self, holding: Holding) -> None:
         case = next(one for one in CASES if one.type == self.types[0])
-        many = (
-            f"SELECT 'a' || i AS id, CAST(TIMESTAMPTZ '2024-01-01 00:00:00Z' + INTERVAL (i) MINUTE AS {case.type}) AS c, "
-            "i AS v FROM range(5000) AS r(i)"
-        )
+        value = f"CAST(TIMESTAMPTZ '2024-01-01 00:00:00Z' + INTERVAL (i) DAY AS {case.type})"
+        many = f"SELECT 'a' || i AS id, {value} AS c, i AS v FROM range(5000) AS r(i)"
         survey = holding(many, zone=case.zone).survey(case.all)
-        assert 10 < len(survey.buckets) <= 1100, survey.buckets[:3]
+        assert 10 < len(survey.buckets) <= 1100
         assert sum(count for _, count in survey.buckets) == 5000
 
 

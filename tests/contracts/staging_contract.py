@@ -178,7 +178,9 @@ class StagingContract:
             described = connection.execute(f"DESCRIBE {relation.sql}", dict(relation.values)).fetchall()
         assert [one[0] for one in described] == ["partner_inference_id", "_part", "_row"]
 
-    def test_a_part_that_should_be_there_and_is_not_is_never_taken_for_one_without_rows(self, staging: Staged) -> None:
+    def test_a_part_that_should_be_there_and_is_not_is_never_taken_for_one_without_rows(
+        self, staging: Staged
+    ) -> None:
         part = finished(staging)
         with pytest.raises(Retryable, match="should be there and is not") as error:
             rows_of(staging, part)
@@ -275,5 +277,3 @@ class StagingContract:
 
 def vars_of(part: Part) -> dict[str, Any]:
     return {name: getattr(part, name) for name in Part.__dataclass_fields__}
-
-

@@ -93,7 +93,7 @@ def test_a_part_is_synced_before_it_is_seen_and_its_folder_after(
     fsync, rename = os.fsync, Path.rename
 
     def synced(descriptor: int) -> None:
-        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        done.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
         fsync(descriptor)
 
     def renamed(self: Path, target: Path) -> Path:
@@ -127,7 +127,7 @@ def test_a_file_where_the_streams_folder_should_be_is_a_mistake_to_mend(tmp_path
     staging = LocalStaging(tmp_path / "staging")
     part = finished(staging)
     (staging.root / "flights" / "inferences" / "data").write_bytes(b"somebody's file")
-    with pytest.raises(Misconfigured, match="must be writable|Not a directory|File exists"):
+    with pytest.raises(Misconfigured, match="data"):
         staging.reveal(STREAM, part)
 
 
@@ -207,7 +207,7 @@ def test_nothing_but_whole_files_is_ever_seen_in_the_data(world: World) -> None:
                     continue
                 try:
                     size, rows_there = path.stat().st_size, pq.read_metadata(path).num_rows
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:
                     wrong.append((path, error))
                     continue
                 if path.suffix != ".parquet" or rows_there == 0 or seen.setdefault(str(path), size) != size:

@@ -74,9 +74,10 @@ def arm(fuse: Fuse) -> None:
     def upload(self: Upload, *arguments: Any, **named: Any) -> None:
         guard = named["guard"]
 
-        def guarded() -> None:
-            guard()
+        def guarded() -> Any:
+            until = guard()
             fuse.point("before last bytes")
+            return until
 
         plain_upload(self, *arguments, **{**named, "guard": guarded})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.crash.child import Job, work
+from tests.crash.whole import only_whole_files_are_visible
 from tests.world import Platform, World, after, rows
 
 CUTS = 2
@@ -28,11 +28,13 @@ def context() -> ForkServerContext:
 
 
 class Trial:
-    """A world with three cuts to upload, and runs of it in child processes."""
+    """A world with three cuts to upload, and runs of it in child processes. `ledger`: its URL; None for SQLite's."""
 
-    def __init__(self, context: ForkServerContext, root: Path, platform: Platform) -> None:
+    def __init__(self, context: ForkServerContext, root: Path, platform: Platform, ledger: str | None = None) -> None:
         self.context = context
         self.world = World.make(root, platform)
+        if ledger is not None:
+            (root / "tidepost.yaml").write_text(f"version: 1\nledger: {ledger}\n")
         self.world.define(limits={"cut_rows": ROWS}, destination={"loading": "1s", "poll": "1s"})
         for cut in range(CUTS):
             at = after(hours=cut)
@@ -52,19 +54,8 @@ class Trial:
         told.close()
         return code, passed
 
-    def only_whole_files_are_visible(self) -> None:
-        with self.world.ledger() as ledger:
-            stream = self.world.stream()
-            known = {one.part.path: one.part.sha256 for one in ledger.slices.published(stream, None).parts}
-            half = ledger.slices.publishing(stream)
-            known |= {part.path: part.sha256 for part in (half.parts if half is not None else ())}
-        folder = self.world.staging.root / stream.prefix
-        for file in self.world.files():
-            path = file.relative_to(folder).as_posix()
-            assert hashlib.sha256(file.read_bytes()).hexdigest() == known.get(path), path
-
     def everything_arrived_once(self) -> None:
-        self.only_whole_files_are_visible()
+        only_whole_files_are_visible(self.world)
         assert self.world.everything_arrived_once(CUTS * ROWS + ROWS)
         summary = self.world.summary()
         assert (summary.rows, summary.open_cuts, summary.publishing) == (CUTS * ROWS + ROWS, 0, None)

@@ -68,7 +68,7 @@ def test_a_row_that_a_query_gives_outside_of_its_range_fails_the_cut_instead_of_
         connection.register("logged", pa.Table.from_pylist(rows(100), schema=SCHEMA))
         connection.execute("CREATE TABLE inferences AS FROM logged")
     query = (
-        "SELECT any_value(id) AS id, any_value(\"at\") AS \"at\", date_trunc('hour', logged_at) AS logged_at, "
+        'SELECT any_value(id) AS id, any_value("at") AS "at", date_trunc(\'hour\', logged_at) AS logged_at, '
         "any_value(distance) AS distance, any_value(carrier) AS carrier, any_value(score) AS score, "
         "any_value(note) AS note FROM inferences WHERE logged_at >= {start} AND logged_at < {end} GROUP BY 3"
     )

@@ -34,7 +34,8 @@ def test_five_million_rows_of_17_columns_are_uploaded_in_700_megabytes(world: Wo
             first = part * ROWS // 4
             connection.execute(
                 f"COPY (SELECT 'inference-' || i AS id, t AS at, t AS logged_at, i % 900 AS distance, "
-                f"['UA', 'AA', 'DL'][i % 3 + 1] AS carrier, i % 101 / 100 AS score, 'note ' || i % 5000 AS note, {wide} "
+                f"['UA', 'AA', 'DL'][i % 3 + 1] AS carrier, i % 101 / 100 AS score, 'note ' || i % 5000 AS note, "
+                f"{wide} "
                 f"FROM (SELECT i, TIMESTAMPTZ '2024-05-01 00:00:00Z' + INTERVAL (i * 17) MILLISECONDS AS t "
                 f"FROM range({first}, {first + ROWS // 4}) AS r(i))) TO '{world.root}/log/{part}.parquet'"
             )

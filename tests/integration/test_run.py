@@ -24,7 +24,7 @@ def bound(world: World) -> str | None:
     return planned.bound
 
 
-# ------------------------------------------------------------------------------------------------ run after run
+# ------------------------------------------------------------------------------------------------------ run after run
 
 
 def test_a_first_run_uploads_the_log(world: World) -> None:
@@ -152,7 +152,7 @@ def test_a_request_that_was_asked_before_is_answered_with_the_same_cuts(world: W
     assert world.everything_arrived_once(10)
 
 
-# ------------------------------------------------------------------------------------------------ kinds of sources
+# --------------------------------------------------------------------------------------------------- kinds of sources
 
 
 def test_a_source_without_rows_moves_nothing(world: World) -> None:
@@ -210,7 +210,7 @@ def in_a_database(world: World, of: list[dict[str, object]]) -> None:
         connection.execute("CREATE OR REPLACE TABLE inferences AS FROM logged")
 
 
-# ------------------------------------------------------------------------------------------------ kinds of cursors
+# --------------------------------------------------------------------------------------------------- kinds of cursors
 
 
 @pytest.fixture(params=[pa.int64(), pa.int32(), pa.int16(), pa.uint64(), pa.uint8()], ids=str)
@@ -271,7 +271,7 @@ def test_rows_without_a_cursor_are_counted_and_reported(world: World) -> None:
     assert world.everything_arrived_once(10)
 
 
-# ------------------------------------------------------------------------------------------------------ backfills
+# ---------------------------------------------------------------------------------------------------------- backfills
 
 
 def test_a_backfill_of_what_was_scanned_sends_nothing(world: World) -> None:
@@ -315,19 +315,30 @@ def test_a_failed_backfill_does_not_hold_the_mark_back(world: World) -> None:
     assert world.mark() == mark
 
 
-# --------------------------------------------------------------------------------------- after something went wrong
+# ----------------------------------------------------------------------------------------- after something went wrong
 
 
 def test_a_platform_that_is_down_gets_everything_when_it_is_back(world: World) -> None:
     world.log("monday", rows(100))
-    world.platform.process.fault(Fault("fail", kind="file", status=503, count=2))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("time.sleep", lambda _: None)
-        outcome = world.run()
-    worst = outcome.worst()
-    assert worst is None or not isinstance(worst, Misconfigured)
-    eventually(lambda: not world.run().errors)
+    world.platform.process.fault(Fault("fail", status=503))
+    with pytest.raises(Retryable, match="503"):
+        world.run()
+    assert world.mark() == "2024-05-01T00:00:00Z"
+    world.platform.reset()
+    assert not said(world.run())
     assert world.everything_arrived_once(100)
+
+
+def test_a_platform_that_goes_down_while_files_are_sent_gets_the_rest_when_it_is_back(world: World) -> None:
+    world.define(limits={"cut_rows": 50})
+    world.log("monday", rows(200))
+    world.platform.process.fault(Fault("throttle", kind="file", retry_after=0, skip=1, count=20))
+    outcome = world.run()
+    assert isinstance(outcome.worst(), Retryable)
+    assert 0 < world.platform_rows() < 200
+    world.platform.reset()
+    assert not said(world.run())
+    assert world.everything_arrived_once(200)
 
 
 def test_a_platform_that_cannot_be_reached_leaves_the_mark_and_says_so(world: World) -> None:
@@ -425,7 +436,7 @@ def test_a_stopped_run_leaves_the_rest_to_the_next(world: World) -> None:
     assert world.everything_arrived_once(1000)
 
 
-# ------------------------------------------------------------------------------------ the ledger and what it belongs to
+# ---------------------------------------------------------------------------------- the ledger and what it belongs to
 
 
 def test_a_lost_ledger_refuses_to_begin_again(world: World) -> None:

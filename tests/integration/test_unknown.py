@@ -10,7 +10,7 @@ from tests.world import START, Platform, Row, World, after, reasons, rows, said
 from tidepost.events import PartSent, Waiting, Warned
 from tidepost.sandbox.settings import Fault
 
-QUICK = {"loading": "1s", "retries": 3}
+QUICK = {"loading": "2s", "retries": 3}
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_refused_row_can_be_sent_again_once_it_is_corrected(world: World) -> N
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_everything_at_once_at_a_fifth_of_all_requests(world: World, platform: Platform, seed: int) -> None:
-    world.define(limits={"cut_rows": 60}, destination={"loading": "1s", "retries": 2, "connections": 2})
+    world.define(limits={"cut_rows": 60}, destination={"loading": "2s", "retries": 2, "connections": 2})
     platform.process.configure(
         seed=seed,
         faults=[

@@ -112,7 +112,7 @@ def test_a_text_that_names_no_date_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1.5", "", "2013-01-01"])
 def test_a_text_that_names_no_integer_is_refused(text: str) -> None:
-    with pytest.raises(Misconfigured, match="is not a integer position|is not an integer position"):
+    with pytest.raises(Misconfigured, match="integer position"):
         INTEGERS.parse(text)
 
 

@@ -70,9 +70,7 @@ def resolved(
     name = options.get("name", "value")
     index = None
     if sent is not None:
-        table = pa.table(
-            {"id": [one[0] for one in sent], "value": pa.array([one[1] for one in sent], pa.float64())}
-        )
+        table = pa.table({"id": [one[0] for one in sent], "value": pa.array([one[1] for one in sent], pa.float64())})
         connection.register("before", table)
         # Event times do not differ here, or nothing would be equal.
         index = Relation(f'SELECT id AS {ID}, value AS "{name}" FROM before', {})
@@ -155,7 +153,7 @@ def test_a_collision_of_hashes_is_no_repeat(
     assert (left(result), result.duplicates) == ([("a", 1), ("b", 1)], 1)
 
 
-# --------------------------------------------------------------------------------------------------- against the index
+# -------------------------------------------------------------------------------------------------- against the index
 
 
 def test_a_row_that_was_published_equal_is_a_duplicate(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
@@ -196,9 +194,7 @@ def test_when_every_row_is_a_duplicate_nothing_is_left(connection: duckdb.DuckDB
 @pytest.mark.parametrize(
     "name", ["row", "content", "cursor", "verdict", "id", "first", "place", "part", "hash", "r", 's "s"', "größe"]
 )
-def test_any_name_of_an_attribute_compares(
-    connection: duckdb.DuckDBPyConnection, tmp_path: Path, name: str
-) -> None:
+def test_any_name_of_an_attribute_compares(connection: duckdb.DuckDBPyConnection, tmp_path: Path, name: str) -> None:
     quoted = name.replace('"', '""')
     rows = [("a", 1, 0), ("a", 2, 1), ("b", 1, 2), ("b", 1, 3), ("c", 3, 4)]
     table = pa.table({"id": ["c"], "value": [4.0]})
@@ -210,7 +206,7 @@ def test_any_name_of_an_attribute_compares(
     assert verdicts(result) == [("a", "conflicting_id"), ("c", "changed_after_sent")]
 
 
-# --------------------------------------------------------------------------------------------------- what is rewritten
+# -------------------------------------------------------------------------------------------------- what is rewritten
 
 
 def test_a_file_that_loses_rows_is_counted_and_hashed_anew(
@@ -264,5 +260,3 @@ def test_every_row_is_published_or_accounted_for(
     assert all((id_, value, firsts[id_]) in rows for id_, value in kept)
     changed = sum(1 for id_, value, _ in rows if id_ in sent and sent[id_] != value)
     assert sum(1 for _, reason in verdicts(result) if reason == "changed_after_sent") == changed
-
-

@@ -40,7 +40,11 @@ def shaped(connection: duckdb.DuckDBPyConnection) -> Shaped:
     """Shapes one row: given as column = SQL, over a row that can be sent. Returns it with `shape` beside it."""
 
     def run(
-        of: MappingDefinition | None = None, *, finite_only: bool = True, pinned: dict[str, str] | None = None, **row: str
+        of: MappingDefinition | None = None,
+        *,
+        finite_only: bool = True,
+        pinned: dict[str, str] | None = None,
+        **row: str,
     ) -> list[Row]:
         values = {"id": "'a'", "at": "TIMESTAMPTZ '2024-05-01 12:30:00Z'", "score": "0.5::DOUBLE"} | row
         selected = ", ".join(f'{sql} AS "{name.replace(chr(34), chr(34) * 2)}"' for name, sql in values.items())
@@ -93,7 +97,7 @@ def test_only_the_columns_that_are_mapped_are_read() -> None:
     assert found.reads == ("id", "day", "at", "score")
 
 
-# ----------------------------------------------------------------------------------------------- rows that cannot be
+# ------------------------------------------------------------------------------------------------ rows that cannot be
 
 
 @pytest.mark.parametrize(
@@ -193,7 +197,7 @@ def test_a_rejected_row_keeps_what_json_has_no_number_for(shaped: Shaped) -> Non
     assert math.isnan(json.loads(row[ROW])["score"])
 
 
-# ------------------------------------------------------------------------------------------ what is not finite in inputs
+# --------------------------------------------------------------------------------------- what is not finite in inputs
 
 
 def test_an_input_that_is_not_finite_rejects_the_row_by_default(shaped: Shaped) -> None:
@@ -215,7 +219,7 @@ def test_a_prediction_that_is_not_finite_is_always_rejected(shaped: Shaped) -> N
     assert shaped(finite_only=False, score="'nan'::DOUBLE")[0][REASON] == "not_finite:score"
 
 
-# --------------------------------------------------------------------------------------------------------- types
+# -------------------------------------------------------------------------------------------------------------- types
 
 
 @pytest.mark.parametrize(
@@ -250,7 +254,9 @@ def test_a_type_that_loses_something_asks_for_a_declaration(shaped: Shaped, sql:
         shaped(mapping(inputs=["x"]), x=sql)
 
 
-@pytest.mark.parametrize("sql", ["TIMESTAMP '2024-05-01 12:00:00'", "'2024-05-01'::TIMESTAMP_NS", "DATE '2024-05-01'"])
+@pytest.mark.parametrize(
+    "sql", ["TIMESTAMP '2024-05-01 12:00:00'", "'2024-05-01'::TIMESTAMP_NS", "DATE '2024-05-01'"]
+)
 def test_a_declared_time_without_a_zone_is_refused(shaped: Shaped, sql: str) -> None:
     with pytest.raises(Misconfigured, match="without a time zone") as error:
         shaped(mapping(inputs={"x": {"column": "x", "type": "timestamp"}}), x=sql)
@@ -274,7 +280,7 @@ def test_a_type_that_changed_since_the_first_slice_is_refused(shaped: Shaped, pi
     assert "Nothing was lost" in error.value.safe
 
 
-# ------------------------------------------------------------------------------------------------- the event's time
+# --------------------------------------------------------------------------------------------------- the event's time
 
 
 @pytest.mark.parametrize("sql", ["TIMESTAMP '2024-05-01 08:30:00'", "'2024-05-01 08:30:00'::TIMESTAMP_NS"])
@@ -295,7 +301,7 @@ def test_an_infinite_naive_event_is_rejected_and_breaks_nothing(shaped: Shaped) 
     assert shaped(of, at="'infinity'::TIMESTAMP")[0][REASON] == "infinite_timestamp"
 
 
-# ----------------------------------------------------------------------------------------------------------- names
+# -------------------------------------------------------------------------------------------------------------- names
 
 ODD = [
     'a "quoted" name',

@@ -190,7 +190,8 @@ from tidepost.shape import ID, TIMESTAMP
 from tidepost.writer import Writer, staged_schema
 folder, batches = Path(sys.argv[2]), int(sys.argv[3])
 one = batch([FIRST + n % 480 for n in range(50_000)])
-with Writer(folder, staged_schema(one.schema, [ID, TIMESTAMP, "score"]), partition="day", rows=500_000, size=10**9) as w:
+schema = staged_schema(one.schema, [ID, TIMESTAMP, "score"])
+with Writer(folder, schema, partition="day", rows=10**6, size=10**9) as w:
     for _ in range(batches):
         w.add(one)
     w.finish()

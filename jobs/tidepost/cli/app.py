@@ -15,10 +15,12 @@ from tidepost.cli import (
     backfill,
     demo,
     init,
+    ledger,
     plan,
     rejects,
     release,
     sandbox,
+    skip,
     status,
     upload,
     validate,
@@ -30,10 +32,10 @@ from tidepost.cli.session import Session
 
 __all__ = ["app", "run"]
 
-_MODULES: Final = (demo, init, validate, plan, upload, backfill, status, rejects, release, sandbox)
+_MODULES: Final = (demo, init, validate, plan, upload, backfill, status, rejects, release, skip, ledger, sandbox)
 """What declares the commands, by being imported."""
 
-_ORDER: Final = "demo init validate plan run backfill status rejects release sandbox version".split()
+_ORDER: Final = "demo init validate plan run backfill status rejects release skip sandbox version".split()
 _INTERRUPTED: Final = 130
 # Newer versions of Typer carry their own Click, so its root of usage errors is found by way of Typer's own name.
 _UsageError: Final[type[Exception]] = next(
@@ -89,7 +91,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _usage(error: BaseException, arguments: Sequence[str]) -> dict[str, object]:
     """A mistake on the command line, as the other errors are told."""
     text = getattr(error, "format_message", lambda: str(error))()
-    names = [one.name for one in app.registered_commands]
+    names = [
+        *(one.name for one in app.registered_commands),
+        *(one.name for one in app.registered_groups),
+    ]
     of = next((name for name in arguments if name in names), "")
     return {
         "kind": "Usage",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["open_ledger"]
 
 
-def open_ledger(url: str, *, clock: Callable[[], float] = time.time, migrate: bool | None = None) -> SqlLedger:
-    """Open the ledger at a URL such as `sqlite:////absolute/path/ledger.db`; where there is none, it is created,
-    with the folders above it.
+def open_ledger(url: str, *, clock: Callable[[], float] | None = None, migrate: bool | None = None) -> SqlLedger:
+    """Open the ledger at a URL: `sqlite:////absolute/path/ledger.db`, which is made where there is none, with the
+    folders above it; or `postgresql://USER@HOST/DATABASE`, whose database has to be there.
 
-    clock:   seconds since 1970, on which every instant in the ledger is based
-    migrate: whether to bring older tables up to date; None for the database's own default, yes for SQLite. Of
-             several processes that open an old or new ledger at once, exactly one migrates it, and all succeed.
+    clock:   seconds since 1970, on which every instant in the ledger is based; None for the database's own, which
+             is the server's for PostgreSQL and this host's for SQLite
+    migrate: whether to set up the tables of a new ledger and bring older ones up to date; None for the database's
+             own default: yes for SQLite, no for PostgreSQL, whose users need no right to that. Of several processes
+             that open an old or new ledger at once, exactly one migrates it, and all succeed.
 
     Raises Misconfigured where a newer tidepost wrote it, where the URL or the file is not a ledger's, or where it
     needs a migration that was not asked for; Retryable where it cannot be reached.

@@ -11,6 +11,7 @@ from tidepost.errors import Outdated
 from tidepost.ledger.contents import read_slice
 from tidepost.ledger.engine import Database
 from tidepost.ledger.leases import verify
+from tidepost.ledger.plans import lock
 from tidepost.ledger.schema import SliceState, audit, deliveries, delivery_hours, part_hours, sends, slices
 from tidepost.model import (
     OPEN_DELIVERIES,
@@ -70,7 +71,7 @@ class SqlDeliveries:
     def intend(self, lease: Lease, delivery: Delivery, part: int, form: SendForm, rows: int) -> Send:
         with self._database.write() as connection:
             verify(connection, lease, "delivery", delivery.id)
-            now = self._database.now()
+            now = self._database.now(connection)
             _move(connection, delivery.id, DeliveryState.SENDING, now, reason="")
             newest = select(func.max(sends.c.attempt)).where(sends.c.delivery == delivery.id, sends.c.part == part)
             intent = {
@@ -90,7 +91,7 @@ class SqlDeliveries:
         with self._database.write() as connection:
             verify(connection, lease, "delivery", send.delivery)
             this = (sends.c.id == send.id, sends.c.delivery == send.delivery)
-            answered = {"state": state, "detail": detail, "answered_at": self._database.now()}
+            answered = {"state": state, "detail": detail, "answered_at": self._database.now(connection)}
             connection.execute(update(sends).where(*this).values(answered))
 
     def settle(
@@ -111,17 +112,17 @@ class SqlDeliveries:
         hour has."""
         with self._database.write() as connection:
             verify(connection, lease, "delivery", delivery.id)
+            row = _row(connection, delivery.id, lock=True)
             for hour, rows in (refused or {}).items():
                 _refuse(connection, delivery.id, hour, rows)
             counted = select(func.sum(delivery_hours.c.refused)).where(delivery_hours.c.delivery == delivery.id)
-            row = _row(connection, delivery.id, lock=True)
             changed = {
                 "arrived": max(row.arrived, arrived),
                 "refused": int(connection.execute(counted).scalar() or 0),
                 "reason": reason,
                 "proof": row.proof if proof is None else proof,
             }
-            _move(connection, delivery.id, state, self._database.now(), **changed)
+            _move(connection, delivery.id, state, self._database.now(connection), **changed)
             return _delivery(_row(connection, delivery.id, lock=False))
 
     def enroll(self, stream: Stream, destination: str) -> int:
@@ -139,7 +140,8 @@ class SqlDeliveries:
                 return new
             these = slices.c.sequence.between(found[0], found[-1])
             with self._database.write() as connection:
-                new += create_missing(connection, stream, destination, self._database.now(), these)
+                lock(connection, stream)
+                new += create_missing(connection, stream, destination, self._database.now(connection), these)
 
     def release(
         self, stream: Stream, sequence: int, *, who: str, why: str, destination: str | None = None
@@ -155,12 +157,16 @@ class SqlDeliveries:
         if destination is not None:
             held = and_(held, deliveries.c.destination == destination)
         with self._database.write() as connection:
-            now = self._database.now()
+            # A destination that is enrolled meanwhile sees the slice as held, and is released, or sees it released.
+            lock(connection, stream)
+            now = self._database.now(connection)
             reasons = {}
             if destination is None:
                 reasons["every destination"] = connection.execute(select(slices.c.held).where(this)).scalar()
                 connection.execute(update(slices).where(this).values(held=None))
-            rows = connection.execute(select(deliveries).where(held).with_for_update()).all()
+            rows = connection.execute(
+                select(deliveries).where(held).order_by(deliveries.c.id).with_for_update()
+            ).all()
             reasons.update({row.destination: row.reason for row in rows})
             for where, reason in reasons.items():
                 if reason is not None:
@@ -292,6 +298,7 @@ def _delivery(row: Row[Any]) -> Delivery:
         row.arrived,
         row.refused,
         row.reason,
+        row.released_at is not None,
     )
 
 

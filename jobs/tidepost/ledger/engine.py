@@ -25,8 +25,15 @@ class Backend(Protocol):
     def engine(self) -> Engine:
         """An engine whose connections begin a transaction as `WRITES` in their options says."""
 
+    @property
+    def name(self) -> str:
+        """Where the ledger is, for messages: without a secret."""
+
     def prepare(self, engine: Engine) -> None:
         """What has to hold of a database before the first transaction on it."""
+
+    def now(self, connection: Connection) -> float:
+        """The database's clock, in seconds since 1970."""
 
     def lock_migration(self, connection: Connection) -> None:
         """Keep every other process from migrating until the transaction ends."""
@@ -41,17 +48,18 @@ class Backend(Protocol):
 class Database:
     """One ledger's database. Safe from several threads, and after a fork.
 
-    clock: seconds since 1970, on which every instant in the ledger is based
+    clock: seconds since 1970, on which every instant in the ledger is based; None for the database's own
     """
 
-    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
+    def __init__(self, backend: Backend, clock: Callable[[], float] | None) -> None:
         self._backend = backend
         self._clock = clock
         self._process = os.getpid()
         self.engine = backend.engine()
 
-    def now(self) -> float:
-        return self._clock()
+    def now(self, connection: Connection) -> float:
+        """This instant; to be asked after the locks that the transaction waits for."""
+        return self._backend.now(connection) if self._clock is None else self._clock()
 
     def absent(self, table: Table) -> Insert:
         """An insert that leaves a row alone that is there already."""

@@ -24,7 +24,7 @@ class SqlLeases:
             connection.execute(self._database.absent(leases).values(never_held))
             this = (leases.c.kind == kind, leases.c.ref == ref)
             row = connection.execute(select(leases).where(*this).with_for_update()).one()
-            now = self._database.now()
+            now = self._database.now(connection)
             if row.owner is not None and now < row.until and not gone(row.owner):
                 raise HeldElsewhere(
                     f"{kind} {ref} is held by {describe(row.owner)} ({row.owner}) until {_time(row.until)}",
@@ -37,7 +37,7 @@ class SqlLeases:
     def renew(self, lease: Lease, seconds: float) -> Lease:
         with self._database.write() as connection:
             verify(connection, lease, lease.kind, lease.ref)
-            until = self._database.now() + seconds
+            until = self._database.now(connection) + seconds
             this = (leases.c.kind == lease.kind, leases.c.ref == lease.ref)
             connection.execute(update(leases).where(*this).values(until=until))
             return Lease(lease.kind, lease.ref, lease.owner, lease.fence, until)

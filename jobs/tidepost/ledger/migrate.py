@@ -32,7 +32,7 @@ def migrate(database: Database, backend: Backend, name: str, *, allowed: bool) -
     if not allowed:
         raise Misconfigured(
             f"the ledger {name} is new, or older than tidepost {__version__}, and may not be migrated",
-            hint="Open it once with leave to migrate.",
+            hint="Set up its tables, or bring them up to date:  tidepost ledger migrate",
         )
     with _ALEMBIC, database.write() as connection:
         backend.lock_migration(connection)
@@ -40,7 +40,7 @@ def migrate(database: Database, backend: Backend, name: str, *, allowed: bool) -
             return
         _upgrade(connection)
         if connection.execute(update(ledger).values(written_by=__version__)).rowcount == 0:
-            first = {"id": str(uuid4()), "created_at": database.now(), "written_by": __version__}
+            first = {"id": str(uuid4()), "created_at": database.now(connection), "written_by": __version__}
             connection.execute(insert(ledger).values(first))
 
 

@@ -69,7 +69,7 @@ class SqlPlans:
                     f"{stream.prefix} was planned {planned - version} times since its coverage was read",
                     safe="Nothing of this plan was written.",
                 )
-            _write(connection, stream, request, cuts, self._database.now())
+            _write(connection, stream, request, cuts, self._database.now(connection))
             connection.execute(update(streams).where(streams.c.id == stream.id).values(planned=version + 1))
             return _asked(connection, stream, request.key) or ()
 

@@ -94,6 +94,7 @@ class SqlReports:
                 parts.c.stream == stream.id,
                 deliveries.c.destination == destination,
                 parts.c.batch_id.is_not(None),
+                deliveries.c.reason.not_like("skipped: %"),
             )
             .group_by(parts.c.batch_id)
             .order_by(latest, parts.c.batch_id)

@@ -222,6 +222,7 @@ deliveries = Table(
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("closed_at", Double),
+    Column("released_at", Double),
     ForeignKeyConstraint(["stream", "sequence"], ["slices.stream", "slices.sequence"]),
     UniqueConstraint("stream", "destination", "sequence"),
     Index(None, "stream", "sequence", "destination", "state"),

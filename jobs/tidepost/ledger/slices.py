@@ -54,13 +54,13 @@ class SqlSlices:
                     replace(part, path=part.path.replace("{sequence}", f"{sequence:08d}")) for part in draft.parts
                 ),
             )
-            _write(connection, stream, begun, self._database.now())
+            _write(connection, stream, begun, self._database.now(connection))
             return begun
 
     def finish(self, stream: Stream, done: Slice, destinations: Sequence[str]) -> tuple[Delivery, ...]:
         with self._database.write() as connection:
             lock(connection, stream)
-            now = self._database.now()
+            now = self._database.now(connection)
             state = _slice(connection, stream, done.sequence).state
             if state == SliceState.WITHDRAWN:
                 raise Outdated(
@@ -85,7 +85,7 @@ class SqlSlices:
                 return  # a repeat
             _still_planned(connection, stream, cut.id)
             write_tally(connection, stream, cut.id, tally)
-            _done(connection, stream, cut.id, self._database.now())
+            _done(connection, stream, cut.id, self._database.now(connection))
 
     def publishing(self, stream: Stream) -> Slice | None:
         with self._database.read() as connection:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Final
 
-from sqlalchemy import make_url, select
+from sqlalchemy import URL, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from tidepost.errors import Misconfigured
@@ -18,6 +19,8 @@ from tidepost.ledger.reports import SqlReports
 from tidepost.ledger.schema import ledger
 from tidepost.ledger.slices import SqlSlices
 from tidepost.ledger.sqlite import Sqlite
+
+_AS: Final = "Write it as sqlite:////absolute/path/ledger.db or postgresql://USER@HOST/DATABASE"
 
 
 class SqlLedger:
@@ -49,13 +52,13 @@ class SqlLedger:
         self.close()
 
 
-def open_ledger(url: str, *, clock: Callable[[], float], migrates: bool | None) -> SqlLedger:
-    backend, name = _backend(url)
+def open_ledger(url: str, *, clock: Callable[[], float] | None, migrates: bool | None) -> SqlLedger:
+    backend = _backend(url)
     database = Database(backend, clock)
     try:
         backend.prepare(database.engine)
-        if not is_current(database, name):
-            migrate(database, backend, name, allowed=backend.migrates if migrates is None else migrates)
+        if not is_current(database, backend.name):
+            migrate(database, backend, backend.name, allowed=backend.migrates if migrates is None else migrates)
         with database.read() as connection:
             return SqlLedger(database, connection.execute(select(ledger.c.id)).scalar_one())
     except BaseException:
@@ -63,17 +66,26 @@ def open_ledger(url: str, *, clock: Callable[[], float], migrates: bool | None) 
         raise
 
 
-def _backend(url: str) -> tuple[Backend, str]:
+def _backend(url: str) -> Backend:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         # The text is not repeated: a password may stand in it.
-        raise Misconfigured(
-            "the ledger's URL cannot be read", hint="Write it as sqlite:////absolute/path/ledger.db"
-        ) from None
+        raise Misconfigured("the ledger's URL cannot be read", hint=_AS) from None
     if parsed.get_backend_name() == "sqlite":
-        return Sqlite(parsed), parsed.render_as_string(hide_password=True)
-    raise Misconfigured(
-        f"a ledger cannot be kept in {parsed.get_backend_name()!r}",
-        hint="Write it as sqlite:////absolute/path/ledger.db",
-    )
+        return Sqlite(parsed)
+    if parsed.get_backend_name() == "postgresql":
+        return _postgres(parsed)
+    raise Misconfigured(f"a ledger cannot be kept in {parsed.get_backend_name()!r}", hint=_AS)
+
+
+def _postgres(url: URL) -> Backend:
+    try:
+        # Imported here: its driver is an extra.
+        from tidepost.ledger.postgres import Postgres  # noqa: PLC0415
+    except ImportError:
+        raise Misconfigured(
+            "a ledger on PostgreSQL needs a driver that is not installed",
+            hint="Install it:  pip install 'tidepost[postgres]'",
+        ) from None
+    return Postgres(url)

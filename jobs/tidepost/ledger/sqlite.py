@@ -53,6 +53,7 @@ class Sqlite:
             )
         self._path = Path(url.database)
         self._url = url
+        self.name = url.render_as_string(hide_password=True)
         self._patience = _timeout(url)
 
     def engine(self) -> Engine:
@@ -79,6 +80,10 @@ class Sqlite:
                 if _code(error) not in _BUSY or time.monotonic() > deadline:
                     raise (self.translate(error) or error) from None
                 time.sleep(0.02)
+
+    def now(self, connection: Connection) -> float:
+        """This host's clock: all who use the file are on it."""
+        return time.time()
 
     def lock_migration(self, connection: Connection) -> None:
         """A writing transaction is the only one; there is nothing else to lock."""

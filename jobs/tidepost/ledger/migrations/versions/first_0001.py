@@ -173,6 +173,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("changed_at", sa.Double(), nullable=False),
         sa.Column("closed_at", sa.Double(), nullable=True),
+        sa.Column("released_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["stream", "sequence"], ["slices.stream", "slices.sequence"], name="fk_deliveries_stream_sequence"
         ),

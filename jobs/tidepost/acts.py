@@ -1,0 +1,188 @@
+"""Acts by hand that decide what is sent, kept in the staging beside the slices, so that a ledger that is lost does
+not take them along: a slice that was skipped, a frontier that was set.
+
+`{job}/{stream}/_tidepost/acts/{number}.json`   written before the ledger, never changed
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tidepost.errors import Misconfigured, Outdated
+from tidepost.ledger.restore import SqlRestore
+from tidepost.ledger.sql import SqlLedger
+from tidepost.ledger.summary import AuditEntry
+from tidepost.model import Coverage, Delivery, Slice, Stream
+from tidepost.ports import Records
+from tidepost.ranges import Range, Ranges
+
+ACTS_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A slice was given up at a destination; `arrived` rows of it had been shown to be there."""
+
+    sequence: int
+    destination: str
+    arrived: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The frontier was set to a position: forward, from `start` on all of it counts as scanned; back (`start` is
+    None), nothing from there on does."""
+
+    position: int
+    start: int | None = None
+
+    def on(self, scanned: Ranges) -> Ranges:
+        """What counts as scanned afterwards."""
+        if self.start is not None:
+            return scanned.union([Range(self.start, self.position)])
+        return Ranges(
+            tuple(Range(one.start, min(one.end, self.position)) for one in scanned if one.start < self.position)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What somebody did, and on what.
+
+    after: the newest slice that had a number then
+    entry: as the audit has it
+    did:   what of it has to be done again when a ledger is rebuilt
+    """
+
+    after: int
+    entry: AuditEntry
+    did: Skip | Move
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Who did something by hand, when, in seconds since 1970, and why."""
+
+    who: str
+    at: float
+    why: str
+
+
+def skip(ledger: SqlLedger, records: Records, stream: Stream, held: Delivery, word: Word) -> None:
+    """Give a held delivery up: it is closed without the rows that have not arrived, and they are never sent there.
+    Raises Outdated where it is not held any more."""
+    left = held.rows - held.arrived - held.refused
+    entry = AuditEntry(
+        word.at,
+        word.who,
+        f"skipped slice {held.sequence} of {stream.name} at {held.destination}",
+        f"held: {held.reason}",
+        f"{left} of {held.rows} rows skipped, {held.arrived} arrived, {held.refused} refused",
+        word.why,
+    )
+    act = Act(stream.allotted, entry, Skip(held.sequence, held.destination, held.arrived))
+    with kept(records, stream, act):
+        SqlRestore(ledger).skip(stream, held.sequence, held.destination, reason=skip_reason(word.why), entry=entry)
+
+
+def move_to(position: int, *, start: int, frontier: int, bound: int | None) -> Move | None:
+    """How to set the frontier to a position, never beyond what a run may read (`bound`; None: nothing beyond the
+    frontier); None where it is there already. Raises Misconfigured for a position before the job's start."""
+    if position < start:
+        raise Misconfigured(
+            "the position is before the job's start",
+            safe="Nothing was changed.",
+            hint="cursor.start in the job's file says where it begins.",
+        )
+    if position < frontier:
+        return Move(position)
+    end = frontier if bound is None else min(position, bound)
+    return Move(end, start) if end > frontier else None
+
+
+def set_frontier(
+    ledger: SqlLedger,
+    records: Records,
+    stream: Stream,
+    move: Move,
+    word: Word,
+    *,
+    coverage: Coverage,
+    old: str,
+    new: str,
+) -> None:
+    """Set the frontier, as of what was covered. `old` and `new` are for the record. Raises Misconfigured while cuts
+    are open, Outdated where anything was planned meanwhile."""
+    refuse_open_cuts(stream, coverage)
+    entry = AuditEntry(word.at, word.who, f"set the frontier of {stream.name}", old, new, word.why)
+    after = move.on(coverage.scanned.get("", Ranges()))
+    with kept(records, stream, Act(stream.allotted, entry, move)):
+        SqlRestore(ledger).rescan(stream, coverage.version, after, entry)
+
+
+def refuse_open_cuts(stream: Stream, coverage: Coverage) -> None:
+    """Raises Misconfigured where a range is promised to a cut that is not done."""
+    if coverage.planned:
+        raise Misconfigured(
+            f"{stream.job} has cuts that are not done",
+            safe="Nothing was changed.",
+            hint=f"Finish them first:  tidepost run {stream.job}",
+        )
+
+
+def acts(stream: Stream) -> str:
+    """The prefix of a stream's acts."""
+    return f"{stream.prefix}/_tidepost/acts"
+
+
+@contextmanager
+def kept(records: Records, stream: Stream, act: Act) -> Iterator[None]:
+    """Write an act down, under the next number that is free, before it is done in the block; what another one was
+    quicker to prevent did not happen."""
+    did = {type(act.did).__name__.lower(): asdict(act.did)}
+    content = {"version": ACTS_VERSION, "after": act.after, "entry": asdict(act.entry), **did}
+    number = len(list(records.list(acts(stream)))) + 1
+    data = json.dumps(content, sort_keys=True).encode()
+    while not records.put(key := f"{acts(stream)}/{number:08d}.json", data, absent=True):
+        number += 1
+    try:
+        yield
+    except Outdated:
+        records.remove(key)
+        raise
+
+
+def act_of(content: Mapping[str, Any]) -> Act:
+    """An act read back. Raises ValueError, TypeError or KeyError where it is none."""
+    entry, did = content["entry"], content.get("skip") or content["move"]
+    words = (str(entry[name]) for name in ("who", "what", "old", "new", "why"))
+    return Act(
+        int(content["after"]),
+        AuditEntry(float(entry["at"]), *words),
+        Skip(int(did["sequence"]), str(did["destination"]), int(did["arrived"]))
+        if "skip" in content
+        else Move(int(did["position"]), None if did["start"] is None else int(did["start"])),
+    )
+
+
+def scanned_after(slices: Iterable[Slice], acts: Sequence[Act]) -> dict[str, Ranges]:
+    """What counts as scanned, per lane, once slices were published and acts done in the order in which they were.
+    A frontier is set in the lane without a name."""
+    found: dict[str, Ranges] = {}
+    moves = [(act.after, act.did) for act in acts if isinstance(act.did, Move)]
+    for one in slices:
+        while moves and moves[0][0] < one.sequence:
+            found[""] = moves.pop(0)[1].on(found.get("", Ranges()))
+        found[one.lane] = found.get(one.lane, Ranges()).union([one.range])
+    for _, move in moves:
+        found[""] = move.on(found.get("", Ranges()))
+    return found
+
+
+def skip_reason(why: str) -> str:
+    """The reason of a delivery that was closed without its rows."""
+    return f"skipped: {why}"

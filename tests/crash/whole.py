@@ -1,0 +1,25 @@
+"""What has to hold at every moment, whatever was killed: readers of the staging see whole files only."""
+
+from __future__ import annotations
+
+import hashlib
+
+from tests.world import World
+
+from tidepost.model import StreamName
+
+
+def only_whole_files_are_visible(world: World) -> None:
+    """Every visible file is one that the ledger knows, byte for byte."""
+    if not world.files():
+        return
+    with world.ledger() as ledger:
+        stream = ledger.plans.find("flights", StreamName.INFERENCES)
+        assert stream is not None
+        known = {one.part.path: one.part.sha256 for one in ledger.slices.published(stream, None).parts}
+        half = ledger.slices.publishing(stream)
+        known |= {part.path: part.sha256 for part in (half.parts if half is not None else ())}
+    folder = world.staging.root / stream.prefix
+    for file in world.files():
+        path = file.relative_to(folder).as_posix()
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == known.get(path), path
