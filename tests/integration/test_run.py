@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -462,6 +464,23 @@ def test_a_ledger_restored_from_an_older_copy_refuses_to_go_on(world: World, tmp
     with pytest.raises(Misconfigured, match="holds slice 2, and the ledger knows none after 1"):
         world.run()
     assert world.everything_arrived_once(20) is True
+
+
+def test_a_ledger_that_forgot_its_newest_sends_asks_before_it_sends(world: World, tmp_path: Path) -> None:
+    ledger, copy = world.root / ".tidepost" / "ledger.db", tmp_path / "copy.db"
+
+    def keep(event: Event) -> None:
+        if isinstance(event, CutStaged):  # published, and nothing of it sent yet
+            with closing(sqlite3.connect(ledger)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+
+    world.log("monday", rows(10))
+    world.run(notice=keep)
+    for path in ledger.parent.glob("ledger.db*"):
+        path.unlink()
+    copy.replace(ledger)
+    assert world.run().worst() is None
+    assert world.everything_arrived_once(10) is True
 
 
 @pytest.mark.parametrize(
