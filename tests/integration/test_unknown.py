@@ -172,6 +172,20 @@ def test_rows_that_the_platform_refuses_are_kept_with_its_words_and_the_rest_arr
     assert json.loads(strict.rejects()[0]["row"])["partner_inference_id"] in refused
 
 
+def test_a_slice_that_was_released_is_not_held_again_for_what_was_refused(world: World) -> None:
+    strict = World.make(world.root / "strict", world.platform, attributes=STRICT)
+    strict.define(limits={"rejects": 0}, destination=QUICK)
+    strict.log("monday", rows(20))
+    strict.run()
+    assert set(strict.states()) == {"held"}
+    stream = strict.stream()
+    with strict.ledger() as ledger:
+        ledger.deliveries.release(stream, 1, who="a test", why="these may be missing")
+    strict.run()
+    assert set(strict.states()) == {"closed"}
+    assert strict.platform_rows() == 17
+
+
 STRICT = (
     ("distance", "INTEGER", "PIPELINE_INPUT"),
     ("carrier", "STRING", "PIPELINE_INPUT"),

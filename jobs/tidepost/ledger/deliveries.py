@@ -174,7 +174,7 @@ class SqlDeliveries:
                     entry = {"job": stream.job, "at": now, "who": who, "what": what, "old": f"held: {reason}"}
                     connection.execute(insert(audit).values({**entry, "new": DeliveryState.TODO, "why": why}))
             these = [row.id for row in rows]
-            freed = {"state": DeliveryState.TODO, "reason": "", "changed_at": now}
+            freed = {"state": DeliveryState.TODO, "reason": "", "changed_at": now, "released_at": now}
             connection.execute(update(deliveries).where(deliveries.c.id.in_(these)).values(freed))
             return tuple(_delivery(_row(connection, one, lock=False)) for one in these)
 
