@@ -13,20 +13,20 @@ from typing import Any
 
 from tidepost import plan, run, status
 from tidepost.confirm import Confirmer
-from tidepost.deliver import Courier
+from tidepost.deliver import Courier, Parcel
 from tidepost.destinations.arthur import ArthurDestination
 from tidepost.errors import Unknown
 from tidepost.leases import Keeper
 from tidepost.ledger.deliveries import SqlDeliveries
 from tidepost.ledger.slices import SqlSlices
-from tidepost.model import Delivery, Lease, Send, SendForm, SendState, Slice, Stream
+from tidepost.model import Delivery, Lease, Part, Send, SendForm, SendState, Slice, Stream
 from tidepost.ports import Upload
 from tidepost.publish import Publisher, head_key, manifest, manifest_key
 from tidepost.stage import Stage
 
 
 def no_intent() -> None:
-    """A send is written down only once it is answered."""
+    """A send is written down only once it is answered, in the ledger as in the staging."""
     numbers = itertools.count(-1, -1)
     waiting: dict[int, tuple[Delivery, int, SendForm, int]] = {}
     plain_intend, plain_answer = SqlDeliveries.intend, SqlDeliveries.answer
@@ -43,6 +43,12 @@ def no_intent() -> None:
             send = plain_intend(self, lease, *waiting.pop(send.id))
         plain_answer(self, lease, send, state, detail)
 
+    def unrecorded(self: Courier, parcel: Parcel, part: Part, form: SendForm, rows: int) -> Send:
+        send = self.ledger.deliveries.intend(parcel.lease, parcel.delivery, part.number, form, rows)
+        parcel.put(send)
+        return send
+
+    Courier.intend = unrecorded  # type: ignore[method-assign]
     SqlDeliveries.intend = intend  # type: ignore[method-assign]
     SqlDeliveries.answer = answer  # type: ignore[method-assign]
 
