@@ -14,6 +14,7 @@ RESERVED: Final = frozenset(
     {
         *("partner_inference_id", "inference_id", "inference_timestamp", "ground_truth_timestamp", "batch_id"),
         *("event_day", "event_hour"),
+        *("_file", "_json", "_part", "_row", "file_row_number"),
     }
 )
 """Names that staged files give a meaning of their own; no attribute may have one, in any case of its letters."""

@@ -259,6 +259,17 @@ def test_a_folder_that_names_a_partition_is_a_column(tmp_path: Path, engine: Eng
     assert [id_ for id_, _ in read(source, engine, Range(start, start + 1))] == ["a2"]
 
 
+def test_a_column_from_folders_is_of_one_type_whichever_files_are_read(tmp_path: Path, engine: Engine) -> None:
+    for number, shard in enumerate(("01", "x")):
+        folder = tmp_path / f"shard={shard}"
+        folder.mkdir()
+        write(folder / "0.parquet", f"SELECT 'a' AS id, {number}::BIGINT AS c")
+    source = DuckDBSource(Origin(files=(f"{tmp_path}/*/*.parquet",)), engine, column="c")
+    with engine.connect() as connection:
+        relation = source.read(connection, Range(0, 1), ["shard"])
+        assert connection.execute(relation.sql, dict(relation.values)).fetchall() == [("01", 0)]
+
+
 def test_a_pattern_without_files_names_itself(tmp_path: Path, engine: Engine) -> None:
     with pytest.raises(Misconfigured, match=r"nothing matches .*\*\.parquet"):
         in_files(tmp_path, engine).columns()

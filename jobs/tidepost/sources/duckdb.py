@@ -191,7 +191,16 @@ class DuckDBSource:
         if origin.table is not None:
             return "SELECT * FROM " + ".".join(quote_identifier(name) for name in origin.table.split("."))
         listed = ", ".join(quote_literal(file) for file in files)
-        return f"SELECT * FROM {READERS[origin.format]}([{listed}], union_by_name = true)"
+        options = f"union_by_name = true{self._folders(files)}"
+        return f"SELECT * FROM {READERS[origin.format]}([{listed}], {options})"
+
+    def _folders(self, files: Sequence[str]) -> str:
+        """The types of columns that come from folders such as `month=01`, as all files together give them: of some
+        files alone, '01' might become 1, and an id made of it another."""
+        known = self._known or {}
+        names = {part.partition("=")[0] for file in files for part in Path(file).parent.parts if "=" in part}
+        types = ", ".join(f"{quote_literal(name)}: {known[name]}" for name in sorted(names & known.keys()))
+        return f", hive_types = {{{types}}}" if types else ""
 
     def _null_cursors(self, connection: DuckDBPyConnection) -> int:
         if self._origin.query is not None and has_placeholders(self._origin.query):
