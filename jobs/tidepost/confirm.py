@@ -191,7 +191,9 @@ class Confirmer:
             self.courier.keeper.guard(parcel.lease)
             try:
                 send = self.courier.intend(parcel, part, SendForm.ROWS, len(rows))
-                answers = self.courier.destination.send_rows(self.courier.stream.name, rows)
+                answers = self.courier.destination.send_rows(
+                    self.courier.stream.name, rows, lambda: self.courier.keeper.guard(parcel.lease)
+                )
             except Unknown:
                 parcel.noticed = self.now()
                 return

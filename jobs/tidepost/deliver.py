@@ -90,7 +90,10 @@ class Courier:
         except BaseException:
             self.keeper.release(lease)
             raise
-        return Parcel(delivery, contents, lease, _sends={send.id: send for send in sends})
+        parcel = Parcel(delivery, contents, lease, _sends={send.id: send for send in sends})
+        if parcel.unanswered():
+            parcel.noticed = self.now()  # its last bytes may have left just now
+        return parcel
 
     def deliver(self, parcel: Parcel) -> None:
         """Send every file of a parcel that is not there yet and not in question.
@@ -145,7 +148,8 @@ class Courier:
         return not sends or sends[-1].state is SendState.ABSENT
 
     def _send(self, parcel: Parcel, part: Part) -> None:
-        if len(parcel.of(part, SendForm.FILE)) >= MOST_FILE_SENDS:
+        taken = [send for send in parcel.of(part, SendForm.FILE) if "found" in send.detail]
+        if len(taken) >= MOST_FILE_SENDS and not parcel.delivery.released:
             raise Refused(
                 f"{self.destination.name} took {part.path} {MOST_FILE_SENDS} times and never held a row of it"
             )

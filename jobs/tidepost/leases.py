@@ -67,14 +67,21 @@ class Keeper:
         finally:
             self.release(lease)
 
-    def guard(self, lease: Lease) -> None:
-        """Raises LeaseLost where this process may no longer act on a lease that it took."""
+    def guard(self, lease: Lease) -> float:
+        """Until when, by the monotonic clock, this process may act on a lease that it took. Raises LeaseLost where
+        it no longer may."""
+        until = self._until(lease)
+        if time.monotonic() < until:
+            return until
+        self._extend(lease)
+        return self._until(lease)
+
+    def _until(self, lease: Lease) -> float:
         with self._lock:
             held = self._held.get((lease.kind, lease.ref))
         if held is None or held[0].fence != lease.fence:
             raise LeaseLost(f"the lease of {lease.kind} {lease.ref} was lost to another run")
-        if time.monotonic() >= held[1]:
-            self._extend(lease)
+        return held[1]
 
     def _extend(self, lease: Lease) -> None:
         started = time.monotonic()

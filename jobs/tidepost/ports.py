@@ -146,20 +146,26 @@ class Records(Protocol):
 # ----------------------------------------------------------------------------------------------- destination
 
 
+def unguarded() -> float:
+    """A guard that lets everything pass, for ever."""
+    return float("inf")
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """One part on its way to a destination.
 
     size:  bytes
     open:  opens the part's bytes anew, so that each attempt sends the whole body
-    guard: called before the last bytes leave; raises LeaseLost where this process may not finish the send
+    guard: called before the last bytes leave: until when, by the monotonic clock, they may; raises LeaseLost where
+           this process may not finish the send
     """
 
     name: str
     rows: int
     size: int
     open: Callable[[], IO[bytes]]
-    guard: Callable[[], None]
+    guard: Callable[[], float]
     batch_id: str | None = None
 
 
@@ -189,8 +195,10 @@ class Destination(Protocol):
         Unknown (may have landed), LeaseLost.
         """
 
-    def send_rows(self, stream: StreamName, rows: Sequence[Mapping[str, object]]) -> Sequence[RowAnswer]:
-        """Send rows in the form whose answer names each. Raises as `send` does."""
+    def send_rows(
+        self, stream: StreamName, rows: Sequence[Mapping[str, object]], guard: Callable[[], float] = unguarded
+    ) -> Sequence[RowAnswer]:
+        """Send rows in the form whose answer names each; `guard` as in `Upload`. Raises as `send` does."""
 
     def close_batch(self, batch_id: str, total: int) -> None:
         """Say that a batch is complete with `total` rows; repeating it, also with another total, is harmless.

@@ -73,24 +73,26 @@ class Publisher:
                 self.staging.clear(stream, cut.id, lease.fence)
                 return Done(staged.tally, begun, deliveries)
 
-    def recover(self, stream: Stream) -> None:
+    def recover(self, stream: Stream) -> tuple[Delivery, ...]:
         """Finish a slice whose publisher died. Raises HeldElsewhere where it lives.
 
         Where its finished files are gone, what of it was visible is removed and its cut is staged again.
         """
         half = self.ledger.slices.publishing(stream)
         if half is None:
-            return
+            return ()
         with self.keeper.holding("cut", half.cut) as lease:
             if self.ledger.slices.publishing(stream) != half:
-                return  # its publisher finished it while the lease was taken
+                return ()  # its publisher finished it while the lease was taken
             try:
-                self._complete(stream, half)
-                self.staging.clear(stream, half.cut, lease.fence)
+                deliveries = self._complete(stream, half)
             except Vanished:
                 for part in half.parts:
                     self.staging.withdraw(stream, part)
                 self.ledger.slices.withdraw(stream, half.sequence)
+                return ()
+            self.staging.clear(stream, half.cut, lease.fence)
+            return deliveries
 
     def _wait_for_another(self, stream: Stream) -> None:
         """Another slice of the stream is being published: a matter of moments, unless its publisher died."""

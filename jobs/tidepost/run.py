@@ -233,6 +233,10 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
 def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice) -> tuple[Delivery, ...]:
     """Stage and publish one cut; returns the deliveries that it created."""
     began, stream = time.monotonic(), outcome.stream
+    if world.ledger.plans.cut(stream, cut.id).state is CutState.PUBLISHING:
+        finished = tools.publisher.recover(stream)  # its publisher may have died since we began
+        if finished:
+            return finished
     with tools.keeper.holding("cut", cut.id) as lease:
         if world.ledger.plans.cut(stream, cut.id).state is not CutState.PLANNED:
             return ()  # another run has published it since we listed it; its deliveries are open in the ledger

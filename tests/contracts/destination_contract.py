@@ -21,7 +21,7 @@ import pytest
 
 from tidepost.errors import LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.model import Proof, StreamName
-from tidepost.ports import Destination, Upload
+from tidepost.ports import Destination, Upload, unguarded
 from tidepost.ranges import Range
 
 INFERENCES, LABELS = StreamName.INFERENCES, StreamName.GROUND_TRUTH
@@ -34,7 +34,7 @@ _SEND_LARGE = """
 import json, pathlib, sys
 from tidepost.errors import Refused
 from tidepost.model import StreamName
-from tidepost.ports import Upload
+from tidepost.ports import Upload, unguarded
 
 def peak():
     status = pathlib.Path("/proc/self/status").read_text()
@@ -42,8 +42,8 @@ def peak():
 
 {recipe}
 path = pathlib.Path(sys.argv[1])
-small = Upload("small.parquet", 1, 10, lambda: __import__("io").BytesIO(b"PAR1123456"), lambda: None)
-large = Upload("large.parquet", 1, path.stat().st_size, lambda: path.open("rb"), lambda: None)
+small = Upload("small.parquet", 1, 10, lambda: __import__("io").BytesIO(b"PAR1123456"), unguarded)
+large = Upload("large.parquet", 1, path.stat().st_size, lambda: path.open("rb"), unguarded)
 for upload in (small, large):
     try:
         destination.send(StreamName.INFERENCES, upload)
@@ -114,7 +114,7 @@ class Files:
         rows: Iterable[Mapping[str, object]],
         *,
         stream: StreamName = INFERENCES,
-        guard: Callable[[], None] = lambda: None,
+        guard: Callable[[], float] = unguarded,
         opened: list[IO[bytes]] | None = None,
     ) -> Upload:
         listed = list(rows)
@@ -216,10 +216,11 @@ class DestinationContract:
     def test_a_guard_that_raises_keeps_the_last_bytes_back(self, world: World, files: Files) -> None:
         calls: list[None] = []
 
-        def guard() -> None:
+        def guard() -> float:
             calls.append(None)
             if len(calls) == 2:
                 raise LeaseLost("another process took over")
+            return unguarded()
 
         with pytest.raises(LeaseLost):
             world.destination().send(INFERENCES, files.upload(map(inference, range(1000)), guard=guard))
@@ -231,7 +232,12 @@ class DestinationContract:
     ) -> None:
         calls: list[None] = []
         world.throttle(1, 0.0)
-        upload = files.upload([inference(1)], guard=lambda: calls.append(None))
+
+        def guard() -> float:
+            calls.append(None)
+            return unguarded()
+
+        upload = files.upload([inference(1)], guard=guard)
         world.destination().send(INFERENCES, upload)
         assert len(calls) == 4
 
@@ -258,7 +264,7 @@ class DestinationContract:
     def test_a_file_that_is_none_is_refused_and_the_next_one_goes(self, world: World, files: Files) -> None:
         destination = world.destination()
         with pytest.raises(Refused):
-            destination.send(INFERENCES, Upload("a.parquet", 3, 8, lambda: io.BytesIO(b"PAR1none"), lambda: None))
+            destination.send(INFERENCES, Upload("a.parquet", 3, 8, lambda: io.BytesIO(b"PAR1none"), unguarded))
         assert destination.send(INFERENCES, files.upload([inference(1)])).accepted == 1
         assert world.stored() == 1
 

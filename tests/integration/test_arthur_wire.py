@@ -38,7 +38,7 @@ from tidepost.destinations import connection, transport
 from tidepost.destinations.arthur import ArthurDestination, ArthurOptions
 from tidepost.errors import LeaseLost, Misconfigured, Refused, Retryable, Unknown
 from tidepost.model import Receipt, StreamName
-from tidepost.ports import Upload
+from tidepost.ports import Upload, unguarded
 from tidepost.ranges import Range
 
 INFERENCES, LABELS = StreamName.INFERENCES, StreamName.GROUND_TRUTH
@@ -51,14 +51,10 @@ NO_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA
 Make = Callable[..., ArthurDestination]
 
 
-def nothing() -> None:
-    """A guard that lets everything pass."""
-
-
 def upload(
     content: bytes = SMALL, *, rows: int = 3, name: str = "data/00000007-00000.parquet", **rest: Any
 ) -> Upload:
-    return Upload(name, rows, len(content), lambda: io.BytesIO(content), rest.pop("guard", nothing), **rest)
+    return Upload(name, rows, len(content), lambda: io.BytesIO(content), rest.pop("guard", unguarded), **rest)
 
 
 @pytest.fixture(autouse=True)
@@ -426,10 +422,11 @@ def test_several_files_go_at_once(make: Make) -> None:
 def test_a_guard_that_raises_leaves_the_request_unfinished(make: Make, content: bytes) -> None:
     calls: list[None] = []
 
-    def guard() -> None:
+    def guard() -> float:
         calls.append(None)
         if len(calls) == 2:
             raise LeaseLost("another process took over")
+        return unguarded()
 
     with RawServer(losing) as server, pytest.raises(LeaseLost):
         make(server).send(INFERENCES, upload(content, guard=guard))
@@ -439,7 +436,7 @@ def test_a_guard_that_raises_leaves_the_request_unfinished(make: Make, content: 
 
 
 def test_a_guard_that_raises_at_once_sends_nothing(make: Make) -> None:
-    def guard() -> None:
+    def guard() -> float:
         raise LeaseLost("another process took over")
 
     with RawServer() as server, pytest.raises(LeaseLost):
@@ -468,7 +465,7 @@ def test_a_file_that_is_not_what_was_staged_never_arrives(
     make: Make, file: Callable[[], IO[bytes]], said: str
 ) -> None:
     with RawServer(losing) as server, pytest.raises(Retryable, match=said):
-        make(server).send(INFERENCES, Upload("a.parquet", 3, len(LARGE), file, nothing))
+        make(server).send(INFERENCES, Upload("a.parquet", 3, len(LARGE), file, unguarded))
     assert not any(sent.whole for sent in server.sent)
 
 
@@ -483,7 +480,7 @@ def test_a_file_without_readinto_goes_as_well(make: Make) -> None:
         def close(self) -> None:
             pass
 
-    plain = Upload("a.parquet", 3, len(LARGE), Plain, nothing)  # type: ignore[arg-type]
+    plain = Upload("a.parquet", 3, len(LARGE), Plain, unguarded)  # type: ignore[arg-type]
     with RawServer(accept(3)) as server:
         make(server).send(INFERENCES, plain)
     assert LARGE in server.sent[0].content
@@ -513,10 +510,11 @@ def test_an_error_that_came_before_the_last_bytes_left_is_repeated(make: Make, w
     answered = threading.Event()
     calls: list[None] = []
 
-    def guard() -> None:
+    def guard() -> float:
         calls.append(None)
         if len(calls) == 2:
             assert answered.wait(20)
+        return unguarded()
 
     def early(exchange: Exchange) -> None:
         exchange.read(1)

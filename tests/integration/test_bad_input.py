@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 import duckdb
 import pyarrow as pa
 import pytest
-from tests.world import NOW, SCHEMA, START, World, after, reasons, row, rows, said
+from tests.world import ATTRIBUTES, NOW, SCHEMA, START, World, after, reasons, row, rows, said
 
 from tidepost.errors import Misconfigured
 from tidepost.model import DeliveryState
+from tidepost.sandbox.settings import Fault
 
 BEFORE = "2024-05-01T00:00:00Z"
 
@@ -302,3 +304,18 @@ def test_tables_named_as_the_engine_names_its_own_are_read_as_the_users(world: W
     assert not said(outcome)
     assert world.backfill(START, NOW).tally.duplicates == 80
     assert world.everything_arrived_once(40)
+
+
+def test_attributes_named_as_the_engine_names_its_own_columns_arrive(make_world: Callable[..., World]) -> None:
+    names = ("row", "r", "cursor", "verdict", "content", "id", "missing", "place", "first")
+    world = make_world(attributes=[*ATTRIBUTES, *((name, "INTEGER", "NON_INPUT_DATA") for name in names)])
+    world.define(mapping={"non_inputs": {"note": "note", **dict.fromkeys(names, "distance")}}, limits={"rejects": 9})
+    world.log("monday", [*rows(20), *rows(5)])
+    world.platform.process.fault(Fault("drop", kind="file", rows=0.3, count=1))
+    assert not said(world.run())
+    changed = row(3, after(minutes=3), logged_at=after(hours=4), carrier="changed")
+    world.log("tuesday", [*rows(25, logged_at=after(hours=3)), changed])
+    assert world.run().tally.rejected == {"changed_after_sent": 1}
+    assert world.everything_arrived_once(25)
+    for name in names:
+        assert world.values(name) == world.values("distance")

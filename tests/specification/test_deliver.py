@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from tidepost.model import (
     Stream,
     StreamName,
 )
-from tidepost.ports import Upload
+from tidepost.ports import Upload, unguarded
 from tidepost.publish import Publisher
 from tidepost.ranges import Range
 from tidepost.stage import Stage
@@ -65,7 +65,9 @@ class Scripted:
         self.bodies.append(body)
         return Receipt(upload.rows, 0)
 
-    def send_rows(self, stream: StreamName, rows: Sequence[Mapping[str, object]]) -> Sequence[RowAnswer]:
+    def send_rows(
+        self, stream: StreamName, rows: Sequence[Mapping[str, object]], guard: Callable[[], float] = unguarded
+    ) -> Sequence[RowAnswer]:
         raise NotImplementedError
 
     def counts(self, stream: StreamName, window: Range) -> Mapping[int, int]:

@@ -33,7 +33,7 @@ def write(text: str, stream: IO[str] | None = None) -> None:
     try:
         stream.write(text if text.endswith("\n") else f"{text}\n")
         stream.flush()
-    except BrokenPipeError:
+    except OSError:  # also a disk that is full: what was uploaded stays uploaded
         # What is still buffered would raise again when the interpreter ends.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

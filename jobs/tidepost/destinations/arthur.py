@@ -24,7 +24,7 @@ from tidepost.destinations.multipart import file_form
 from tidepost.destinations.transport import Answer
 from tidepost.errors import Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.model import Proof, Receipt, RowAnswer, StreamName
-from tidepost.ports import Upload
+from tidepost.ports import Upload, unguarded
 from tidepost.ranges import Range
 
 __all__ = ["ArthurDestination", "ArthurOptions"]
@@ -87,7 +87,12 @@ class ArthurDestination:
         _log.info("%s took %s: %d accepted, %d failed", self.name, what, receipt.accepted, receipt.failed)
         return receipt
 
-    def send_rows(self, stream: StreamName, rows: Sequence[Mapping[str, object]]) -> Sequence[RowAnswer]:
+    def send_rows(
+        self,
+        stream: StreamName,
+        rows: Sequence[Mapping[str, object]],
+        guard: Callable[[], float] = unguarded,
+    ) -> Sequence[RowAnswer]:
         """See `Destination.send_rows`: one answer a row, in the order of the rows, in requests of at most 1000 rows
         and about 4 MB.
 
@@ -110,7 +115,7 @@ class ArthurDestination:
         while todo:
             group = todo.pop()
             try:
-                answered = self._send_group(stream, group)
+                answered = self._send_group(stream, group, guard)
                 landed = True
             except Refused as error:
                 if len(group) > 1 and splits < MOST_SPLITS:
@@ -147,12 +152,17 @@ class ArthurDestination:
         path = self._account.path(f"/batches/{quote(batch_id, safe='')}")
         self._account.ask("PATCH", path, f"closing the batch {batch_id}", content)
 
-    def _send_group(self, stream: StreamName, group: Sequence[Row]) -> Sequence[RowAnswer]:
+    def _send_group(
+        self, stream: StreamName, group: Sequence[Row], guard: Callable[[], float]
+    ) -> Sequence[RowAnswer]:
         method = "PATCH" if stream is StreamName.GROUND_TRUTH else "POST"
         what = f"{len(group)} rows"
         text = payload(group)
         answer = self._account.deliver(
-            method, self._account.path("/inferences"), what, lambda: nullcontext(("application/json", Body(text)))
+            method,
+            self._account.path("/inferences"),
+            what,
+            lambda: nullcontext(("application/json", Body(text, guard=guard))),
         )
         return self._row_answers(answer, group, what)
 

@@ -30,7 +30,7 @@ class Body:
         file: IO[bytes] | None = None,
         size: int = 0,
         name: str = "",
-        guard: Callable[[], None] | None = None,
+        guard: Callable[[], float] | None = None,
     ) -> None:
         self.finishing = False
         self.deadline: float | None = None
@@ -72,7 +72,8 @@ class Body:
                 raise Retryable(f"{self._name} is longer than the {self._size} bytes that were staged")
             last = bytes(buffer[:left]) + self._tail
         if self._guard is not None:
-            self._guard()
+            until = self._guard()
+            self.deadline = until if self.deadline is None else min(self.deadline, until)
         self.finishing = True
         yield last
 

@@ -20,7 +20,7 @@ def file_form(
     *,
     name: str,
     size: int,
-    guard: Callable[[], None],
+    guard: Callable[[], float],
     fields: Sequence[tuple[str, str]] = (),
 ) -> tuple[str, Body]:
     """The `Content-Type` and the body of a form of text fields, in order, and then one file.

@@ -30,6 +30,7 @@ class LocalStaging:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._lasting: set[Path] = set()
 
     # --------------------------------------------------------------------------------------------- parts
 
@@ -59,18 +60,18 @@ class LocalStaging:
     def reveal(self, stream: Stream, part: Part) -> None:
         source, target = self.root / part.token, self._visible(stream, part)
         with _told(target):
-            created = _make_folder(target.parent)
+            _make_folder(target.parent)
             try:
                 source.rename(target)
             except FileNotFoundError:
                 if target.is_file() and target.stat().st_size == part.size:
+                    self._settle(target.parent)
                     return
                 raise Vanished(
                     f"staging: {source.name} is gone before it was made visible as {part.path}",
                     hint="It will be staged again from the source by the next run.",
                 ) from None
-            for folder in (target.parent, *created):
-                _sync(folder)
+            self._settle(target.parent)
 
     def withdraw(self, stream: Stream, part: Part) -> None:
         path = self._visible(stream, part)
@@ -108,7 +109,7 @@ class LocalStaging:
     def put(self, key: str, data: bytes, *, absent: bool = False) -> bool:
         target = self.root / key
         with _told(target):
-            created = _make_folder(target.parent)
+            _make_folder(target.parent)
             draft = _draft(target)
             try:
                 with draft.open("xb") as file:
@@ -124,8 +125,7 @@ class LocalStaging:
                     draft.replace(target)
             finally:
                 draft.unlink(missing_ok=True)
-            for folder in (target.parent, *created):
-                _sync(folder)
+            self._settle(target.parent)
         return True
 
     def get(self, key: str) -> bytes | None:
@@ -145,7 +145,7 @@ class LocalStaging:
     def file(self, key: str) -> Iterator[Path]:
         target = self.root / key
         with _told(target):
-            created = _make_folder(target.parent)
+            _make_folder(target.parent)
             draft = _draft(target)
             try:
                 yield draft
@@ -153,8 +153,16 @@ class LocalStaging:
                 draft.replace(target)
             finally:
                 draft.unlink(missing_ok=True)
-            for folder in (target.parent, *created):
-                _sync(folder)
+            self._settle(target.parent)
+
+    def _settle(self, folder: Path) -> None:
+        """Make the names in a folder last, and once per process its own and those of the folders above it: whoever
+        made them may have died before it synced them."""
+        _sync(folder)
+        for one in (folder, *folder.parents):
+            if one.is_relative_to(self.root) and one not in self._lasting:
+                _sync(one.parent)
+                self._lasting.add(one)
 
     def _scratch(self, stream: Stream) -> Path:
         return self.root / stream.prefix / "_tidepost" / "scratch"
@@ -172,15 +180,8 @@ def _draft(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(8)}")
 
 
-def _make_folder(folder: Path) -> list[Path]:
-    """Create a folder; returns the folders whose entries changed and must be synced."""
-    changed = []
-    for parent in (folder, *folder.parents):
-        if parent.is_dir():
-            break
-        changed.append(parent.parent)
+def _make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    return changed
 
 
 def _sync(path: Path) -> None:
