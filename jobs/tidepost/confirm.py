@@ -113,7 +113,15 @@ class Confirmer:
         looked = self._looked.setdefault(parcel.delivery.id, Looked())
         looked.unchanged = looked.unchanged + 1 if looked.counts == hours else 0
         looked.counts = hours
+        if self._surely_loading(parcel, hours):
+            return False
         return looked.unchanged > 0 and (looked.asked_at != hours or self.now() >= self._deadline(parcel))
+
+    def _surely_loading(self, parcel: Parcel, hours: Mapping[int, int]) -> bool:
+        """Whether fewer rows are there than it has alone, and it is too early to act on that: ids tell no more."""
+        plain = not parcel.failed and not any(send.form is SendForm.ROWS for send in parcel.sends)
+        fewer = any(hours[hour] < rows for hour, rows in parcel.slice.hours.items())
+        return plain and fewer and self.now() < self._deadline(parcel)
 
     def _deadline(self, parcel: Parcel) -> float:
         """When what was sent has loaded at the latest."""
