@@ -238,7 +238,7 @@ class ArthurDefinition(Section):
     on_unknown: Literal["stop", "resend"] = Field(
         "stop",
         description="What becomes of rows whose arrival cannot be found out: `stop` for a person, or `resend`, "
-        "which may double them.",
+        "which may double them. Arthur can always be asked, so neither is needed there.",
     )
     ca_file: Referring | None = Field(
         None,

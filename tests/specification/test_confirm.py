@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from tidepost.events import Event, Settled, Waiting
 from tidepost.leases import Keeper
 from tidepost.model import Delivery, DeliveryState, SendForm, StreamName
 from tidepost.publish import Publisher
+from tidepost.ranges import Range
 from tidepost.sandbox.settings import Fault
 from tidepost.stage import Stage
 
@@ -118,6 +119,26 @@ def test_rows_that_show_close_their_delivery_by_one_count(desk: Desk) -> None:
 
 def test_many_deliveries_are_closed_by_one_look(desk: Desk) -> None:
     assert desk.look(desk.sent(0), desk.sent(1)) == []
+
+
+def test_ids_are_not_asked_for_while_counts_say_that_rows_are_loading(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.world.platform.process.fault(Fault("drop", kind="file", rows=1.0, count=1))
+    parcel = desk.sent(0)
+    asked: list[object] = []
+    ids = desk.courier.destination.ids
+
+    def noted(stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
+        asked.append(window)
+        return ids(stream, window)
+
+    monkeypatch.setattr(desk.courier.destination, "ids", noted)
+    assert desk.look(parcel, times=3) == [parcel]
+    assert asked == []
+    desk.now += 61
+    desk.look(parcel)
+    assert asked != []
 
 
 def test_nothing_to_confirm_asks_nothing(desk: Desk) -> None:
