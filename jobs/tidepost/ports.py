@@ -82,9 +82,11 @@ class Source(Protocol):
     def survey(self, window: Range) -> Survey:
         """What there is in a range, counted in at most about a thousand buckets."""
 
-    def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> Relation:
-        """The rows of a range. The relation has `columns` as the source types them, and `CURSOR`, the row's
-        position as BIGINT or HUGEINT."""
+    def read(
+        self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]
+    ) -> AbstractContextManager[Relation]:
+        """The rows of a range, to be read once before the block ends; after it nothing stays open at the source.
+        The relation has `columns` as the source types them, and `CURSOR`, the row's position as BIGINT or HUGEINT."""
 
 
 # --------------------------------------------------------------------------------------------------- staging

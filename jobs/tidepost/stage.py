@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,20 +106,22 @@ class Stage:
             ) from error
 
     def _write(self, target: Shape, cut: Cut, folder: Path) -> tuple[tuple[Draft, ...], pa.Table]:
-        relation = self.source.read(self.connection, cut.range, target.reads)
-        reader = self.connection.execute(target.sql(relation.sql), dict(relation.values)).to_arrow_reader(BATCH_ROWS)
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
-        with (
-            Writer(
-                folder,
-                staged_schema(reader.schema, tuple(target.staged)),
-                partition=options.partition,
-                rows=options.file_rows,
-                size=options.file_bytes,
-            ) as writer,
-            ThreadPoolExecutor(1, thread_name_prefix="tidepost-writer") as pool,
-        ):
+        with ExitStack() as stack:
+            relation = stack.enter_context(self.source.read(self.connection, cut.range, target.reads))
+            sql, values = target.sql(relation.sql), dict(relation.values)
+            reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
+            writer = stack.enter_context(
+                Writer(
+                    folder,
+                    staged_schema(reader.schema, tuple(target.staged)),
+                    partition=options.partition,
+                    rows=options.file_rows,
+                    size=options.file_bytes,
+                )
+            )
+            pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="tidepost-writer"))
             waiting: deque[Future[None]] = deque()
             for batch in reader:
                 waiting.append(pool.submit(writer.add, _sifted(batch, rejected)))

@@ -129,9 +129,9 @@ def read(source: Source, engine: Engine, *windows: Range) -> list[tuple[str, int
     found: list[tuple[str, int]] = []
     try:
         for window in windows:
-            relation = source.read(connection, window, ["id", "v"])
-            sql = f'SELECT id, "{CURSOR}", v FROM ({relation.sql})'
-            rows = connection.execute(sql, dict(relation.values)).fetchall()
+            with source.read(connection, window, ["id", "v"]) as relation:
+                sql = f'SELECT id, "{CURSOR}", v FROM ({relation.sql})'
+                rows = connection.execute(sql, dict(relation.values)).fetchall()
             assert all(id_ == f"a{v}" for id_, _, v in rows)
             found += [(id_, int(position)) for id_, position, _ in rows]
     finally:

@@ -199,14 +199,10 @@ def test_a_file_that_lacks_a_column_gives_null_for_it(tmp_path: Path, engine: En
     write(tmp_path / "0.parquet", "SELECT 'a0' AS id, TIMESTAMPTZ '2024-05-01 00:00:00Z' AS c")
     write(tmp_path / "1.parquet", "SELECT 'a1' AS id, TIMESTAMPTZ '2024-05-02 00:00:00Z' AS c, 1 AS v")
     source = in_files(tmp_path, engine)
-    connection = engine.connect()
-    try:
-        relation = source.read(connection, Range(at("2024-05-01"), at("2024-05-02")), ["id", "v"])
-        assert connection.execute(f"SELECT id, v FROM ({relation.sql})", dict(relation.values)).fetchall() == [
-            ("a0", None)
-        ]
-    finally:
-        connection.close()
+    window = Range(at("2024-05-01"), at("2024-05-02"))
+    with engine.connect() as connection, source.read(connection, window, ["id", "v"]) as relation:
+        found = connection.execute(f"SELECT id, v FROM ({relation.sql})", dict(relation.values)).fetchall()
+    assert found == [("a0", None)]
 
 
 def test_a_column_that_is_spelt_otherwise_in_a_later_file_is_the_same(tmp_path: Path, engine: Engine) -> None:
@@ -265,8 +261,7 @@ def test_a_column_from_folders_is_of_one_type_whichever_files_are_read(tmp_path:
         folder.mkdir()
         write(folder / "0.parquet", f"SELECT 'a' AS id, {number}::BIGINT AS c")
     source = DuckDBSource(Origin(files=(f"{tmp_path}/*/*.parquet",)), engine, column="c")
-    with engine.connect() as connection:
-        relation = source.read(connection, Range(0, 1), ["shard"])
+    with engine.connect() as connection, source.read(connection, Range(0, 1), ["shard"]) as relation:
         assert connection.execute(relation.sql, dict(relation.values)).fetchall() == [("01", 0)]
 
 

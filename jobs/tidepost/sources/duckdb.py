@@ -102,7 +102,8 @@ class DuckDBSource:
             ).fetchall()
             return Survey(highest, tuple((max(int(b), window.start), int(n)) for b, n in counted), nulls)
 
-    def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> Relation:
+    @contextmanager
+    def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> Iterator[Relation]:
         self._attach(connection)
         cursor = self._cursor()
         where, values = cursor.within(window)
@@ -115,7 +116,7 @@ class DuckDBSource:
         position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
-        return Relation(f"SELECT {', '.join([*chosen, position])} FROM ({rows}) WHERE {where}", values)
+        yield Relation(f"SELECT {', '.join([*chosen, position])} FROM ({rows}) WHERE {where}", values)
 
     # ------------------------------------------------------------------------------------------- its SQL
 
