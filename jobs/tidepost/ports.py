@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from tidepost.model import (
+    Bucket,
     Coverage,
     Cut,
     Delivery,
@@ -279,6 +280,13 @@ class Plans(Protocol):
     def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
         """The cuts that are not done, oldest first."""
 
+    def buckets(self, stream: Stream, window: Range) -> tuple[Bucket, ...]:
+        """The buckets that meet a window of the cursor, in order. They never overlap; a cut that is done leaves
+        one of its whole range, in place of all that it meets. What is scanned and in no bucket is unknown."""
+
+    def rejected(self, stream: Stream, window: Range) -> tuple[int, ...]:
+        """The cuts that are done, meet a window of the cursor, and set rows aside."""
+
 
 class Leases(Protocol):
     """Who works on what. Times are the ledger's, so workers' clocks may disagree."""
@@ -386,6 +394,9 @@ class Reports(Protocol):
 
     def highest_seen(self, stream: Stream, before: float) -> int | None:
         """The greatest cursor logged at or before a time, or None."""
+
+    def first_seen(self, stream: Stream, position: int) -> float | None:
+        """When a cursor of at least this was logged first, or None."""
 
 
 class Ledger(Protocol):

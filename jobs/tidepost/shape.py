@@ -20,7 +20,8 @@ TIMESTAMP = "inference_timestamp"
 BATCH = "batch_id"
 EVENT, HOUR, HASH, REASON, ROW = "tidepost:event", "tidepost:hour", "tidepost:hash", "tidepost:reason", "tidepost:row"
 """Columns that steer staging and are not staged: the event's time in microseconds and its hour, a hash of the id
-that is only compared within one process, the first fault of a row that cannot be sent, and that row as JSON."""
+(DuckDB's own, which may be another in its next version), the first fault of a row that cannot be sent, and that row
+as JSON."""
 LONGEST_ID = 512
 ZONED = "TIMESTAMP WITH TIME ZONE"
 DECLARED = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE", "boolean": "BOOLEAN", "timestamp": ZONED}
