@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tidepost.errors import Misconfigured
-from tidepost.job import Attribute, MappingDefinition
+from tidepost.job import Attribute, MappingDefinition, Template
 from tidepost.model import MICROSECONDS_AN_HOUR
 from tidepost.ports import CURSOR, FILE
 from tidepost.recast import FLOATS, INTEGER_TEXT, INTEGERS, ZONED, ZONED_TEXT, recast
@@ -100,12 +100,12 @@ def shape(
     chosen = tuple(_columns(mapping, columns, _Rules(pinned, finite_only, quarantine), problems))
     values: dict[str, str] = {}
     with _noted(problems):
-        values[ID] = _id(mapping, "partner_inference_id", columns)
+        values[ID] = _id("partner_inference_id", mapping.partner_inference_id, columns)
     with _noted(problems):
         values[TIMESTAMP] = _event(mapping, columns)
     with _noted(problems):
         if mapping.batch_id is not None:
-            values[BATCH] = _id(mapping, "batch_id", columns)
+            values[BATCH] = _id("batch_id", mapping.batch_id, columns)
     if problems:
         raise _together(problems)
     reads = tuple(dict.fromkeys([*mapping.keys, *(one.source for one in chosen if one.of is not None)]))
@@ -134,9 +134,7 @@ def _together(problems: Sequence[Misconfigured]) -> Misconfigured:
     return Misconfigured(f"the source does not fit the mapping:{listed}", safe=safe, hint="\n  ".join(hints))
 
 
-def _id(mapping: MappingDefinition, key: str, columns: Mapping[str, str]) -> str:
-    template = mapping.partner_inference_id if key == "partner_inference_id" else mapping.batch_id
-    assert template is not None  # noqa: S101
+def _id(key: str, template: Template, columns: Mapping[str, str]) -> str:
     for name in template.columns:
         _present(f"mapping.{key}", name, columns)
     return template.sql(columns, quote_identifier)
