@@ -76,6 +76,7 @@ class Stream:
     planned:   grows by one with every plan; planning compares it
     allotted:  the newest sequence number that was given to a slice, published or not
     pinned:    the staged column types (name → DuckDB type) that the first slice pinned; empty before it
+    columns:   the source's columns (name → DuckDB type) as the newest run that compared them left them
     """
 
     id: int
@@ -85,6 +86,7 @@ class Stream:
     planned: int = 0
     allotted: int = 0
     pinned: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:

@@ -233,9 +233,11 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
         else:
             notice(Planned(tuple(todo), len(resumed) + len(deliveries), 0, None))
         if todo or deliveries:
+            changes = tools.stage.drifted(stream, todo)
             columns = tools.stage.shape(stream).staged
             for destination in world.destinations:
                 destination.check(stream.name, columns)
+            _know_columns(world, stream, changes, notice)
         for delivery in deliveries:
             tools.outbound[delivery.destination].add(delivery)
         for cut in todo:
@@ -259,6 +261,15 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     ledger.reports.ran(stream)
     outcome.stream = plans.find(world.job.name, stream.name) or stream
     return outcome
+
+
+def _know_columns(world: World, stream: Stream, changes: Sequence[str], notice: Notice) -> None:
+    """Tell what changed of the source's columns, and remember them, so that it is told once."""
+    for text in changes:
+        notice(Warned(text))
+    columns = world.source.columns()
+    if columns != stream.columns:
+        world.ledger.plans.know(stream, columns)
 
 
 def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice) -> tuple[Delivery, ...]:

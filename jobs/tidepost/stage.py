@@ -13,13 +13,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidepost.drift import check_files, check_pinned, check_source, misfits
 from tidepost.engine import BATCH_ROWS, translated
 from tidepost.errors import Retryable
 from tidepost.job import Job
 from tidepost.lookback import told_sum
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
-from tidepost.ports import Ledger, PartRef, Records, Relation, Source, Staging
-from tidepost.ranges import Range
+from tidepost.ports import Ledger, OfFiles, PartRef, Records, Relation, Source, Staging
+from tidepost.ranges import Range, Ranges
 from tidepost.rejects import NO_REJECTS, read_rejects, read_tombstones, rejects_key
 from tidepost.repeats import Resolved, earliest, resolve
 from tidepost.shape import HASH, ID, REASON, ROW, Shape, shape
@@ -69,12 +70,33 @@ class Stage:
 
     def shape(self, stream: Stream) -> Shape:
         """The job's mapping against the source as it is now and the types as they were pinned."""
-        return shape(
+        target = shape(
             self.job.mapping,
             self.source.columns(),
             pinned=stream.pinned,
             finite_only=self.job.limits.non_finite == "reject",
+            quarantine=self._quarantine,
         )
+        check_pinned(target.staged, stream.pinned)
+        return target
+
+    @property
+    def _quarantine(self) -> bool:
+        return self.job.drift == "quarantine"
+
+    def drifted(self, stream: Stream, cuts: Sequence[Cut]) -> tuple[str, ...]:
+        """What changed of the source's columns since the run before, and is to be told once.
+
+        Raises Misconfigured for what no row may be staged with: of the source, and of the files that `cuts` read.
+        """
+        target = self.shape(stream)
+        # What was seen before the first slice binds nothing.
+        before = stream.columns if stream.pinned else {}
+        told = check_source(self.job, before, self.source.columns())
+        if isinstance(self.source, OfFiles):
+            for window in Ranges.of([cut.range for cut in cuts]):
+                check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=self._quarantine))
+        return told
 
     def stage(self, lease: Lease, stream: Stream, cut: Cut, *, null_cursors: int = 0) -> Staged:
         """Read a cut once, check each row, and write what can be sent and is not yet published.
@@ -121,7 +143,9 @@ class Stage:
         options = self.job.staging
         with ExitStack() as stack:
             relation = stack.enter_context(self.source.read(self.connection, cut.range, target.reads))
-            sql, values = target.sql(relation.sql), dict(relation.values)
+            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
+            check_files(self.job, found)  # a file may have come since the run began
+            sql, values = target.sql(relation.sql, {one.reason: [*one.files] for one in found}), dict(relation.values)
             reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(
                 Writer(

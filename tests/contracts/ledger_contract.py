@@ -800,6 +800,12 @@ class LedgerContract:
             ledger.slices.begin(lease_cut(ledger, two), stream_of(ledger), draft(two, part(0, {5: 1})), 1, columns)
         assert ledger.slices.publishing(stream_of(ledger)) is None
 
+    def test_the_sources_columns_are_remembered_as_the_newest_run_left_them(self, ledger: SqlLedger) -> None:
+        assert stream_of(ledger).columns == {}
+        ledger.plans.know(stream_of(ledger), {"id": "VARCHAR", "at": "DATE"})
+        ledger.plans.know(stream_of(ledger), {"id": "VARCHAR", "a": "BIGINT"})
+        assert stream_of(ledger).columns == {"id": "VARCHAR", "a": "BIGINT"}
+
     def test_the_columns_of_a_first_slice_that_was_withdrawn_bind_nothing(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))
         ledger.slices.withdraw(stream_of(ledger), begin(ledger, one, part(0, {5: 1})).sequence)

@@ -93,7 +93,7 @@ class SqlRestore:
         anything of the stream already, Retryable where a cut's number was taken meanwhile."""
         this = select(streams).where(streams.c.job == what.job, streams.c.name == what.name)
         with self._database.write() as connection:
-            fresh = {"job": what.job, "name": what.name, "identity": {}, "pinned": {}}
+            fresh = {"job": what.job, "name": what.name, "identity": {}, "pinned": {}, "columns": {}}
             numbers = {"published": 0, "last_sequence": 0, "planned": 0}
             connection.execute(self._database.absent(streams).values({**fresh, **numbers}))
             row = connection.execute(this.with_for_update()).one()

@@ -89,6 +89,7 @@ streams = Table(
     Column("name", Text, nullable=False),
     Column("identity", JSON, nullable=False),
     Column("pinned", JSON, nullable=False),
+    Column("columns", JSON, nullable=False),
     Column("published", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("planned", BigInteger, nullable=False),

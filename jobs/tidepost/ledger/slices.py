@@ -162,7 +162,7 @@ def _pin(connection: Connection, stream: Stream, pinned: Mapping[str, str], colu
             raise Misconfigured(
                 f"column {column!r} of {stream.prefix} was {old} in the first slice and is {new} now",
                 safe="Nothing was published.",
-                hint=f"Declare the column's type, or cast it in the query, so that it is {old} again.",
+                hint="What a stream sends is fixed by its first slice: put the mapping back, or rename the job.",
             )
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.engine import Engine, translated
 from tidepost.errors import Misconfigured
-from tidepost.ports import CURSOR, Relation, Survey
+from tidepost.ports import CURSOR, FILE, Layout, Relation, Survey
 from tidepost.ranges import Range
 from tidepost.sources.footers import Footers
+from tidepost.sources.layouts import Layouts
 from tidepost.sources.positions import CursorColumn, cursor_column
 from tidepost.sources.wrap import END, START, check_query, has_placeholders
 from tidepost.sql import quote_identifier, quote_literal
@@ -67,6 +68,7 @@ class DuckDBSource:
         self._zone = zone
         self._known: dict[str, str] | None = None
         self._footers: Footers | None = None
+        self._layouts = Layouts(origin.format)
 
     # ------------------------------------------------------------------------------------------ the port
 
@@ -107,16 +109,23 @@ class DuckDBSource:
         self._attach(connection)
         cursor = self._cursor()
         where, values = cursor.within(window)
-        rows = self._rows(self._near(connection, window))
+        files = self._near(connection, window)
         types = self.columns()
+        layouts = self._odd(connection, files)
+        rows = self._rows(files, named=bool(layouts))
         pruned = bool(self._origin.files) and self._origin.format == "parquet"
         # Files may spell a column in several ways, which are one to DuckDB.
         have = {name.lower(): of for name, of in (_described(connection, rows) if pruned else types).items()}
         chosen = [_as_known(name, types[name], have.get(name.lower())) for name in columns]
         position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
+        file = [quote_identifier(FILE)] if layouts else []
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
-        yield Relation(f"SELECT {', '.join([*chosen, position])} FROM ({rows}) WHERE {where}", values)
+        yield Relation(f"SELECT {', '.join([*chosen, position, *file])} FROM ({rows}) WHERE {where}", values, layouts)
+
+    def layouts(self, window: Range) -> Mapping[str, Layout]:
+        with self._connection() as connection:
+            return self._odd(connection, self._near(connection, window))
 
     # ------------------------------------------------------------------------------------------- its SQL
 
@@ -179,8 +188,21 @@ class DuckDBSource:
             self._footers = Footers(cursor.name, cursor.type, cursor.position_of)
         return self._footers.within(connection, files, cursor.near(window))
 
-    def _rows(self, files: Sequence[str], *, bound: bool = True) -> str:
-        """The source as a SELECT; a query with placeholders is given the range's ends (NULL while describing)."""
+    def _odd(self, connection: DuckDBPyConnection, files: Sequence[str]) -> dict[str, Layout]:
+        """The files whose own columns are not those of all files together. One that lacks the cursor has no row in
+        any range."""
+        types = {name.lower(): of for name, of in self.columns().items()}
+        return {
+            file: layout
+            for file, layout in self._layouts.of(connection, files).items()
+            if self._name.lower() in layout and any(layout.get(name) not in ("", of) for name, of in types.items())
+        }
+
+    def _rows(self, files: Sequence[str], *, bound: bool = True, named: bool = False) -> str:
+        """The source as a SELECT; a query with placeholders is given the range's ends (NULL while describing).
+
+        named: each row with the name of its file
+        """
         origin = self._origin
         if origin.query is not None:
             text = f"{origin.query}\n"  # its last line may end in a comment
@@ -193,6 +215,8 @@ class DuckDBSource:
             return "SELECT * FROM " + ".".join(quote_identifier(name) for name in origin.table.split("."))
         listed = ", ".join(quote_literal(file) for file in files)
         options = f"union_by_name = true{self._folders(files)}"
+        if named:
+            options += f", filename = {quote_literal(FILE)}"
         return f"SELECT * FROM {READERS[origin.format]}([{listed}], {options})"
 
     def _folders(self, files: Sequence[str]) -> str:
