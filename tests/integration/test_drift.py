@@ -140,7 +140,7 @@ def test_rows_of_a_file_that_lacks_a_mapped_column_are_quarantined_until_it_is_b
     assert world.everything_arrived_once(25)
     world.log(name, tuesday(3))
     outcome = world.backfill(START, after(hours=5))
-    assert (outcome.tally.published, outcome.tally.duplicates) == (3, 25)
+    assert (outcome.tally.published, outcome.tally.known) == (3, 25)
     assert world.everything_arrived_once(28)
     assert world.values("note")["r000101"] == "note 101"
 
