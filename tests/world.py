@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,13 +24,14 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
+from tests.showing import Showing
 
 from tidepost import run as engine
 from tidepost.cursor import to_nanoseconds
 from tidepost.events import Event
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import StreamSummary
-from tidepost.model import Request, ScanKind, Stream, StreamName
+from tidepost.model import Proof, Request, ScanKind, Stream, StreamName
 from tidepost.plan import frontier, high_water_mark
 from tidepost.project import Project, load_project
 from tidepost.ranges import Range
@@ -167,6 +168,7 @@ class World:
 
     job:   the job's definition; change it with `define`
     now:   what the run's clock shows
+    shows: what its destination can show, if that is less than rows
     """
 
     root: Path
@@ -175,6 +177,7 @@ class World:
     model_id: str
     job: dict[str, Any] = field(default_factory=dict)
     now: datetime = NOW
+    shows: Proof | None = None
     events: list[Event] = field(default_factory=list)
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
@@ -256,6 +259,9 @@ class World:
         try:
             job, clock = project.job("flights"), self._clock
             wired = wire(project, job, ledger, env=self.env, clock=clock)
+            if self.shows is not None:
+                less = tuple(Showing(one, self.shows) for one in wired.destinations)
+                wired = replace(wired, destinations=less)
             try:
                 yield wired
             finally:
