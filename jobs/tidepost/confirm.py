@@ -158,18 +158,8 @@ class Confirmer:
         own = parcel.slice.hours
         others = {hour: expected.get(hour, 0) - (0 if unsure else own[hour]) for hour in hours}
         short = {hour: max(0, min(own[hour], own[hour] + others[hour] - hours[hour])) for hour in hours}
-        if unsure and not beside:
-            parts = {send.part for send in unsure}
-            lacking = replace(parcel.slice, parts=tuple(one for one in parcel.slice.parts if one.number in parts))
-            if not any(short.values()):
-                self._found(parcel)
-                self._close(parcel, Proof.COUNTS)
-                return True
-            if over and {hour: rows for hour, rows in short.items() if rows} == lacking.hours:
-                for part in lacking.parts:
-                    self.courier.absent(parcel, part)
-                self._again(parcel, "sent again: it did not land")
-                return False
+        if unsure and not beside and (done := self._heard_of(parcel, short, over=over)) is not None:
+            return done
         if not over and not parcel.failed:
             return False
         if unsure:
@@ -183,6 +173,22 @@ class Confirmer:
         what = f"{rows} of {parcel.delivery.rows} rows do not show at {name}, which does not say which"
         self.hold(parcel, what if rows else f"the counts of {name} prove nothing: another slice there is unsettled")
         return True
+
+    def _heard_of(self, parcel: Parcel, short: Mapping[int, int], *, over: bool) -> bool | None:
+        """Close a delivery with sends that have no answer, or let their files go again, where what is short of its
+        rows by hour tells all of them from none. None where it does not; else as `_by_counts`."""
+        parts = {send.part for send in silent(parcel)}
+        lacking = replace(parcel.slice, parts=tuple(one for one in parcel.slice.parts if one.number in parts))
+        if not any(short.values()):
+            self._found(parcel)
+            self._close(parcel, Proof.COUNTS)
+            return True
+        if not over or {hour: rows for hour, rows in short.items() if rows} != lacking.hours:
+            return None
+        for part in lacking.parts:
+            self.courier.absent(parcel, part)
+        self._again(parcel, "sent again: it did not land")
+        return False
 
     def _beside(self, parcel: Parcel) -> set[DeliveryState]:
         """The states of the other deliveries of which something may be in the same hours, and is not expected there:
