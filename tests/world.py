@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
 from tests.showing import Showing
+from tests.simulated import SimulatedTime
 
 from tidepost import run as engine
 from tidepost.cursor import to_nanoseconds
@@ -169,6 +170,7 @@ class World:
     job:   the job's definition; change it with `define`
     now:   what the run's clock shows
     shows: what its destination can show, if that is less than rows
+    time:  simulated, for whatever a run waits for; None is the real one
     """
 
     root: Path
@@ -178,6 +180,7 @@ class World:
     job: dict[str, Any] = field(default_factory=dict)
     now: datetime = NOW
     shows: Proof | None = None
+    time: SimulatedTime | None = None
     events: list[Event] = field(default_factory=list)
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
@@ -214,7 +217,7 @@ class World:
         return world
 
     def _clock(self) -> float:
-        return self.now.timestamp()
+        return (self.now if self.time is None else self.time.instant).timestamp()
 
     # ------------------------------------------------------------------------------------------ the definition
 
@@ -258,7 +261,10 @@ class World:
         ledger = ledger_of(project)
         try:
             job, clock = project.job("flights"), self._clock
-            wired = wire(project, job, ledger, env=self.env, clock=clock)
+            sleep = time.sleep if self.time is None else self.time.sleep
+            wired = wire(project, job, ledger, env=self.env, clock=clock, sleep=sleep)
+            if self.time is not None:
+                wired = replace(wired, now=self.time.now, wait=self.time.wait)
             if self.shows is not None:
                 less = tuple(Showing(one, self.shows) for one in wired.destinations)
                 wired = replace(wired, destinations=less)
