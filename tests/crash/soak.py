@@ -27,7 +27,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tests.crash.orders import Child, Orders, forkserver, start
+from tests.crash.orders import Child, Orders, start
+from tests.forkserver import forkserver
 from tests.world import ATTRIBUTES, KEY, SCHEMA, START, Platform, Row, ns
 
 from tidepost.errors import TidepostError

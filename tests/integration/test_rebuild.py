@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from sqlalchemy import create_engine, select
 from tests.crash.child import Job as Run
 from tests.crash.child import work
 from tests.crash.fuse import Fuse, arm
+from tests.forkserver import forkserver
 from tests.postgres import NewUrl, new_ledger, postgres  # noqa: F401 - fixtures
 from tests.world import ATTRIBUTES, START, Platform, World, after, ns, row, rows, said, table
 
@@ -96,9 +96,7 @@ def record(world: World, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crash.child", "tests.integration.test_rebuild", "pyarrow.parquet"])
-    return context
+    return forkserver()
 
 
 @contextmanager
