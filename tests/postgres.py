@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -70,9 +70,18 @@ def kill_all(pid: int) -> None:
         one.suspend()  # or the first one to notice would clean up behind the others
     for one in all_:
         one.kill()
-    for one in all_[1:]:
-        with suppress(psutil.NoSuchProcess):
-            one.wait(SECONDS)
+    until = time.monotonic() + SECONDS
+    while not all(map(_dead, all_)):
+        assert time.monotonic() < until, "a killed server lives on"
+        time.sleep(0.002)
+
+
+def _dead(one: psutil.Process) -> bool:
+    """Whether a process has ended, also where nobody has asked for its end yet."""
+    try:
+        return bool(one.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Server:
