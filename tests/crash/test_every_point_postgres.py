@@ -43,7 +43,7 @@ KINDS = (
 DIMENSIONS = {
     "kind": KINDS,
     "dies": ("the run", "the server", "both"),
-    "source": ("stays", "grows", "has late rows"),
+    "source": ("stays", "grows", "repeats rows"),
     "then": ("nothing", "before commit", "before last bytes"),
 }
 """`then`: at what kind of effect the run after the first one is killed, if at all."""
@@ -79,13 +79,15 @@ def ends_well(trial: Trial, on: Server, case: Combination, at: Point) -> bool:
     reached = code != 0
     if kills and reached:
         on.revive()
-    more = {"stays": 0, "grows": CUTS * 60, "has late rows": 30}[case["source"]]
-    if more:
-        trial.world.log("later", rows(ROWS, first=CUTS * ROWS, at=after(minutes=more)))
+    grows = case["source"] == "grows"
+    if grows:
+        trial.world.log("later", rows(ROWS, first=CUTS * ROWS, at=after(hours=CUTS)))
+    elif case["source"] == "repeats rows":
+        trial.world.log("again", rows(ROWS, logged_at=after(hours=CUTS)))
     if case["then"] != "nothing":
         assert trial.run("second", (case["then"], 1))[0] in (-9, 0)
     assert trial.run("third")[0] == 0
-    trial.everything_arrived_once(CUTS * ROWS + (ROWS if more else 0))
+    trial.everything_arrived_once(CUTS * ROWS + (ROWS if grows else 0))
     return reached
 
 
