@@ -68,19 +68,19 @@ class Confirmer:
             return self._told([parcel for parcel in parcels if not self._by_receipt(parcel)])
         counts, proven = self._counted(parcels)
         waiting: list[Parcel] = []
+        last = max(map(self._deadline, parcels))
         for parcel in parcels:
             hours = {hour: counts.get(hour, 0) for hour in parcel.slice.hours}
             if parcel.delivery.id in proven:
                 self._close(parcel, Proof.COUNTS)
-            elif self._settled_down(parcel, hours):
-                last = max(map(self._deadline, parcels))
-                if not (
-                    self._by_ids(parcel, hours) if self._proof is Proof.ROWS else self._by_counts(parcel, hours, last)
-                ):
-                    waiting.append(parcel)
-            else:
+            elif not self._settled_down(parcel, hours) or not self._decided(parcel, hours, last):
                 waiting.append(parcel)
         return self._told(waiting)
+
+    def _decided(self, parcel: Parcel, hours: Mapping[int, int], last: float) -> bool:
+        if self._proof is Proof.ROWS:
+            return self._by_ids(parcel, hours)
+        return self._by_counts(parcel, hours, last)
 
     @property
     def _proof(self) -> Proof:
