@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,13 +24,15 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
+from tests.showing import Showing
+from tests.simulated import SimulatedTime
 
 from tidepost import run as engine
 from tidepost.cursor import to_nanoseconds
 from tidepost.events import Event
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import StreamSummary
-from tidepost.model import Request, ScanKind, Stream, StreamName
+from tidepost.model import Proof, Request, ScanKind, Stream, StreamName
 from tidepost.plan import frontier, high_water_mark
 from tidepost.project import Project, load_project
 from tidepost.ranges import Range
@@ -167,6 +169,8 @@ class World:
 
     job:   the job's definition; change it with `define`
     now:   what the run's clock shows
+    shows: what its destination can show, if that is less than rows
+    time:  simulated, for whatever a run waits for; None is the real one
     """
 
     root: Path
@@ -175,6 +179,8 @@ class World:
     model_id: str
     job: dict[str, Any] = field(default_factory=dict)
     now: datetime = NOW
+    shows: Proof | None = None
+    time: SimulatedTime | None = None
     events: list[Event] = field(default_factory=list)
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
@@ -211,7 +217,7 @@ class World:
         return world
 
     def _clock(self) -> float:
-        return self.now.timestamp()
+        return (self.now if self.time is None else self.time.instant).timestamp()
 
     # ------------------------------------------------------------------------------------------ the definition
 
@@ -255,7 +261,13 @@ class World:
         ledger = ledger_of(project)
         try:
             job, clock = project.job("flights"), self._clock
-            wired = wire(project, job, ledger, env=self.env, clock=clock)
+            sleep = time.sleep if self.time is None else self.time.sleep
+            wired = wire(project, job, ledger, env=self.env, clock=clock, sleep=sleep)
+            if self.time is not None:
+                wired = replace(wired, now=self.time.now, wait=self.time.wait)
+            if self.shows is not None:
+                less = tuple(Showing(one, self.shows) for one in wired.destinations)
+                wired = replace(wired, destinations=less)
             try:
                 yield wired
             finally:

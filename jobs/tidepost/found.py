@@ -15,14 +15,12 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 
 from tidepost.acts import ACTS_VERSION, Act, act_of, acts
-from tidepost.cursor import HOUR, parse_instant
 from tidepost.errors import Misconfigured
 from tidepost.model import Part, ScanKind, Send, SendForm, SendState, Slice, Stream, StreamName, Tally
 from tidepost.ports import Records
 from tidepost.publish import MANIFEST_VERSION, Head, manifests, read_head
 from tidepost.ranges import Range
-from tidepost.rejects import read_rejects
-from tidepost.shape import TIMESTAMP
+from tidepost.rejects import by_hour, read_rejects
 
 _PART: Final = re.compile(r".*/(\d{8,})-\d{5,}\.parquet")
 _SEND: Final = re.compile(r".*/(\d{8,})-(\d{5,})\.([^.]+)\.(\d+)\.json")
@@ -203,11 +201,8 @@ def _refused(records: Records, stream: Stream) -> Iterator[tuple[tuple[int, str]
         match = _REFUSED.fullmatch(key)
         if match is None:
             continue
-        hours: dict[int, int] = {}
         try:
-            for text in read_rejects(records, key).column("row").to_pylist():
-                hour = parse_instant(json.loads(text)[TIMESTAMP], zone="UTC") // HOUR
-                hours[hour] = hours.get(hour, 0) + 1
+            hours = by_hour(read_rejects(records, key))
         except (pa.ArrowException, ValueError, TypeError, KeyError):
             raise _damaged(key) from None
         yield (int(match[1]), match[2]), hours

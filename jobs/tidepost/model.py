@@ -59,12 +59,14 @@ class SendForm(StrEnum):
 
 
 class SendState(StrEnum):
-    """`intent`: durable before the first byte. The others are what was learnt of it since."""
+    """`intent`: durable before the first byte. The others are what was learnt of it since. `unknown` is final: the
+    destination cannot be asked, so that a person or `on_unknown` decides."""
 
     INTENT = "intent"
     ACCEPTED = "accepted"
     ABSENT = "absent"
     REFUSED = "refused"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,7 @@ class Delivery:
     arrived: shown to have arrived, at the strongest proof there is
     refused: refused by the destination, and kept as rejects
     reason:  why it is held or unknown; empty otherwise
-    released: a person let it go after it was held, so that no limit holds it again
+    released: when a person last let it go after it was held, by the ledger's clock: no limit of before holds it again
     """
 
     id: int
@@ -283,7 +285,7 @@ class Delivery:
     arrived: int = 0
     refused: int = 0
     reason: str = ""
-    released: bool = False
+    released: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,8 @@ class Destination(Protocol):
     """A platform that receives. It trusts no answer that it cannot check.
 
     name:    of its deliveries in the ledger
-    proof:   what it can show
+    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids, and one
+             that shows no more than its `receipt` is not asked for counts either
     loading: seconds that it may take to load what it accepted
     """
 

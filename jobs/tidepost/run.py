@@ -58,6 +58,8 @@ class World:
 
     owner: names this process in leases (see `ledger/owner.py`)
     clock: seconds since 1970, for the bound; `--now` sets it
+    now:   seconds of a clock that does not jump, for what is waited for
+    wait:  waits for an event, so many seconds at most; whether it was set
     """
 
     job: Job
@@ -69,6 +71,8 @@ class World:
     engine: Engine
     owner: str
     clock: Callable[[], float] = time.time
+    now: Callable[[], float] = time.monotonic
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
     identity: dict[str, str] = field(default_factory=dict)
 
 
@@ -258,8 +262,9 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
         for destination in world.destinations:
             with _remembered(outcome):
                 close_batches(stream, destination, ledger, world.records)
-    ledger.reports.ran(stream)
-    outcome.stream = plans.find(world.job.name, stream.name) or stream
+    with _remembered(outcome):
+        ledger.reports.ran(stream)
+        outcome.stream = plans.find(world.job.name, stream.name) or stream
     return outcome
 
 
@@ -365,10 +370,10 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
             pool = ThreadPoolExecutor(job.destination.connections, thread_name_prefix="tidepost-send")
             stack.callback(pool.shutdown)
             courier = Courier(
-                stream, destination, ledger, world.staging, world.records, keeper, pool, told, time.time
+                stream, destination, ledger, world.staging, world.records, keeper, pool, told, world.now
             )
-            confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, time.time)
-            patience = Patience(job.destination.poll.total_seconds(), stop)
+            confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, world.now)
+            patience = Patience(job.destination.poll.total_seconds(), stop, world.wait)
             outbound[destination.name] = Outbound(courier, confirmer, patience, told)
         try:
             yield Tools(keeper, stage, publisher, outbound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 
 
 def wire(
-    project: Project, job: Job, ledger: SqlLedger, *, env: Mapping[str, str] | None = None, clock: Callable[[], float]
+    project: Project,
+    job: Job,
+    ledger: SqlLedger,
+    *,
+    env: Mapping[str, str] | None = None,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None] = time.sleep,
 ) -> World:
     """The world of one job. Nothing is connected to yet. Raises Misconfigured for a reference without its variable,
-    or for an adapter whose extra is not installed."""
+    or for an adapter whose extra is not installed. `sleep` is how destinations wait between two attempts."""
     from tidepost.ledger.owner import this_process  # noqa: PLC0415 - adapters are imported when they are named
     from tidepost.run import World  # noqa: PLC0415
 
@@ -39,7 +46,7 @@ def wire(
         staging=staging,
         records=staging,
         ledger=ledger,
-        destinations=(destination_of(resolved, env),),
+        destinations=(destination_of(resolved, env, sleep=sleep),),
         engine=engine,
         owner=this_process(),
         clock=clock,
@@ -81,7 +88,9 @@ def source_of(job: Job, engine: Engine) -> Source:
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
 
 
-def destination_of(job: Job, env: Mapping[str, str] | None = None) -> Destination:
+def destination_of(
+    job: Job, env: Mapping[str, str] | None = None, *, sleep: Callable[[float], None] = time.sleep
+) -> Destination:
     from tidepost.destinations.arthur import ArthurDestination, ArthurOptions  # noqa: PLC0415
 
     to = job.destination
@@ -99,7 +108,7 @@ def destination_of(job: Job, env: Mapping[str, str] | None = None) -> Destinatio
         loading=to.loading.total_seconds(),
         name=to.name,
     )
-    return ArthurDestination(options)
+    return ArthurDestination(options, sleep=sleep)
 
 
 def identity_of(job: Job) -> dict[str, str]:

@@ -1092,6 +1092,21 @@ class LedgerContract:
             "released slice 1 of inferences at arize"
         ]
 
+    def test_what_is_released_as_arrived_counts_as_accepted(self, ledger: SqlLedger) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        delivery = publish(ledger, one)
+        lease = ledger.leases.take("delivery", delivery.id, "me", 60)
+        unanswered = ledger.deliveries.intend(lease, delivery, 0, SendForm.FILE, 100)
+        refused = ledger.deliveries.intend(lease, delivery, 0, SendForm.FILE, 100)
+        ledger.deliveries.answer(lease, refused, SendState.REFUSED, "{}")
+        ledger.deliveries.settle(lease, delivery, DeliveryState.HELD, reason="nobody knows")
+        (freed,) = ledger.deliveries.release(stream_of(ledger), 1, who="ada", why="I looked", arrived=True)
+        assert freed.released is not None
+        first, second = ledger.deliveries.contents(freed)[1]
+        assert (first.id, first.state) == (unanswered.id, SendState.ACCEPTED)
+        assert json.loads(first.detail) == {"accepted": 100, "failed": 0, "found": "said by hand"}
+        assert second.state is SendState.REFUSED
+
     def test_a_release_of_what_is_not_held_changes_nothing(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))
         publish(ledger, one)

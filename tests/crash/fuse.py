@@ -25,19 +25,30 @@ from tidepost.writer import HashedFile
 SYSTEM_CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
 
 
-class Fuse:
-    """Counts points; at number `at` the process is gone, without a word, as after `kill -9`."""
+Point = int | tuple[str, int]
+"""Which point: by its number among all, or by its name and the number among those of that name."""
 
-    def __init__(self, at: int | None) -> None:
+
+def _gone() -> None:
+    """The process is gone, without a word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Fuse:
+    """Counts points; at the point `at` it blows, which is the end of the process, but for another `blow`."""
+
+    def __init__(self, at: Point | None, blow: Callable[[], object] = _gone) -> None:
         self._at = at
+        self._blow = blow
         self._lock = threading.Lock()
         self.passed: list[str] = []
 
     def point(self, name: str) -> None:
         with self._lock:
             self.passed.append(name)
-            if len(self.passed) == self._at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            now = len(self.passed) if isinstance(self._at, int) else (name, self.passed.count(name))
+            if now == self._at:
+                self._blow()
 
     def before(self, name: str, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **named: Any) -> Any:

@@ -33,7 +33,7 @@ _LATELY: Final = 7 * 86_400.0
 _ARRIVING: Final = (DeliveryState.SENT, DeliveryState.CLOSED)
 _IN_FLIGHT: Final = (DeliveryState.SENDING, DeliveryState.UNKNOWN)
 _WAITING: Final = (DeliveryState.TODO, DeliveryState.HELD)
-_MAY_HAVE_LANDED: Final = (SendState.INTENT, SendState.ACCEPTED)
+_MAY_HAVE_LANDED: Final = (SendState.INTENT, SendState.ACCEPTED, SendState.UNKNOWN)
 _NOT_CLOSED: Final = (*OPEN_DELIVERIES, DeliveryState.HELD)
 
 

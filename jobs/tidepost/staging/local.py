@@ -2,6 +2,9 @@
 
 A file is written under `_tidepost/`, synced, and renamed to its place; the folder it appears in is synced too, so
 what was made visible is still there after a power cut. Renames are atomic: nobody ever sees half a file.
+
+Records are drafted in `_tidepost/drafts/` below the root. A draft lives for moments; what a process that was killed
+left there is removed after a day.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from tidepost.errors import Misconfigured, Retryable, Vanished
 from tidepost.model import Part, Stream
@@ -23,6 +27,10 @@ from tidepost.sql import quote_literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+ABANDONED_AFTER: Final = 86_400.0
+"""Seconds after which nobody works on a draft any more."""
 
 
 class LocalStaging:
@@ -47,6 +55,7 @@ class LocalStaging:
                 shutil.rmtree(old, ignore_errors=True)
 
     def leftovers(self, stream: Stream) -> list[int]:
+        self._sweep()
         found = self._scratch(stream).glob("*-*")
         return sorted({int(folder.name.split("-")[0]) for folder in found})
 
@@ -110,7 +119,7 @@ class LocalStaging:
         target = self.root / key
         with _told(target):
             _make_folder(target.parent)
-            draft = _draft(target)
+            draft = self._draft(target)
             try:
                 with draft.open("xb") as file:
                     file.write(data)
@@ -146,7 +155,7 @@ class LocalStaging:
         target = self.root / key
         with _told(target):
             _make_folder(target.parent)
-            draft = _draft(target)
+            draft = self._draft(target)
             try:
                 yield draft
                 _sync(draft)
@@ -164,6 +173,27 @@ class LocalStaging:
                 _sync(one.parent)
                 self._lasting.add(one)
 
+    def _draft(self, target: Path) -> Path:
+        """Where a record is written before it has its name. Named by chance: a process's id is its own on one host
+        alone."""
+        _make_folder(self._drafts)
+        return self._drafts / f".{target.name}.{secrets.token_hex(8)}"
+
+    def _sweep(self) -> None:
+        """Remove the drafts that nobody works on any more. A process that slept for so long, and wakes, finds that
+        its draft is gone, and fails in order."""
+        if not self._drafts.is_dir():
+            return
+        with _told(self._drafts):
+            for draft in self._drafts.iterdir():
+                with suppress(FileNotFoundError):
+                    if draft.stat().st_mtime < time.time() - ABANDONED_AFTER:
+                        draft.unlink()
+
+    @property
+    def _drafts(self) -> Path:
+        return self.root / "_tidepost" / "drafts"
+
     def _scratch(self, stream: Stream) -> Path:
         return self.root / stream.prefix / "_tidepost" / "scratch"
 
@@ -175,13 +205,9 @@ class LocalStaging:
         return f"substr({column}, {len(str(self.root / stream.prefix)) + 2})"
 
 
-def _draft(target: Path) -> Path:
-    """Where a record is written before it has its name. By chance: a process's id is its own on one host alone."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-
-
 def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _sync(path: Path) -> None:
