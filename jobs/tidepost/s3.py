@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from tidepost.errors import Misconfigured, Retryable
 from tidepost.s3_errors import (
     CONDITION_FAILED,
     CREDENTIALS,
+    IN_CONFLICT,
     NO_SUCH_KEY,
     NO_SUCH_RANGE,
     broken_streams,
@@ -43,18 +44,24 @@ MOST_PIECES: Final = 10_000
 """Of one object, as S3 has it."""
 FIRST_AHEAD, MOST_AHEAD = 64 << 10, 8 << 20
 """Bytes that a read fetches at least, and that reads which follow each other fetch at most."""
-READS: Final = 3
-"""How often a range is asked for whose bytes stop coming."""
+TRIES: Final = 3
+"""How often bytes are asked for that stop coming, and a write is tried that meets another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One object, as its store tells of it. `key` is the bucket's own; `size` in bytes."""
+    """One object, as its store tells of it.
+
+    key:   the bucket's own
+    size:  bytes
+    about: what was written with it; a list does not tell
+    """
 
     key: str
     size: int
     etag: str
     modified: datetime
+    about: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Connection:
@@ -139,31 +146,21 @@ class Store:
 
     def find(self, name: str) -> Object | None:
         """The object of that name, or None."""
-        found = self._head(name)
-        if found is None:
-            return None
-        return Object(self.key(name), found["ContentLength"], found["ETag"], found["LastModified"])
-
-    def about(self, name: str) -> Mapping[str, str] | None:
-        """What was written with the object of that name (`Metadata`); None where there is none."""
-        found = self._head(name)
-        return None if found is None else found["Metadata"]
-
-    def _head(self, name: str) -> Any:
-        client = self.client
+        client, key = self.client, self.key(name)
         with self._told("HeadObject"):
             try:
-                return client.head_object(Bucket=self.bucket, Key=self.key(name))
+                found = client.head_object(Bucket=self.bucket, Key=key)
             except client.exceptions.ClientError as error:
                 if code_of(error) in NO_SUCH_KEY:
                     return None
                 raise
+        return Object(key, found["ContentLength"], found["ETag"], found["LastModified"], found["Metadata"])
 
     def get(self, name: str) -> bytes | None:
         """The bytes of a small object, or None where there is none."""
         client = self.client
         with self._told("GetObject"):
-            for left in reversed(range(READS)):
+            for left in reversed(range(TRIES)):
                 try:
                     return client.get_object(Bucket=self.bucket, Key=self.key(name))["Body"].read()
                 except client.exceptions.NoSuchKey:
@@ -199,7 +196,7 @@ class Store:
         client, url = self.client, f"s3://{self.bucket}/{found.key}"
         span = f"bytes={start}-{end - 1}"
         with self._told("GetObject"):
-            for left in reversed(range(READS)):
+            for left in reversed(range(TRIES)):
                 try:
                     answer = client.get_object(Bucket=self.bucket, Key=found.key, Range=span, IfMatch=found.etag)
                     data = answer["Body"].read()
@@ -224,19 +221,23 @@ class Store:
         condition: Any = {"IfNoneMatch": "*"} if absent else {}
         client = self.client
         with self._told("PutObject"):
-            try:
-                client.put_object(
-                    Bucket=self.bucket,
-                    Key=self.key(name),
-                    Body=data,
-                    ContentMD5=_md5(data),
-                    Metadata=dict(about or {}),
-                    **condition,
-                )
-            except client.exceptions.ClientError as error:
-                if absent and code_of(error) in CONDITION_FAILED:
-                    return False
-                raise
+            for left in reversed(range(TRIES)):
+                try:
+                    client.put_object(
+                        Bucket=self.bucket,
+                        Key=self.key(name),
+                        Body=data,
+                        ContentMD5=_md5(data),
+                        Metadata=dict(about or {}),
+                        **condition,
+                    )
+                except client.exceptions.ClientError as error:
+                    if absent and code_of(error) in CONDITION_FAILED:
+                        return False
+                    if code_of(error) not in IN_CONFLICT or not left:
+                        raise
+                else:
+                    break
         return True
 
     def upload(self, name: str, file: Path, *, about: Mapping[str, str] | None = None) -> str:
@@ -256,6 +257,11 @@ class Store:
             try:
                 pieces = self._pieces(there, file, size, piece)
                 return client.complete_multipart_upload(**there, MultipartUpload={"Parts": pieces})["ETag"]
+            except client.exceptions.NoSuchUpload:
+                found = self.find(name)  # the answer to the last request may have been lost, and it was made again
+                if found is None or found.size != size:
+                    raise
+                return found.etag
             except BaseException:
                 with suppress(Exception):  # `unfinished` finds what is left
                     client.abort_multipart_upload(**there)
