@@ -11,13 +11,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
@@ -65,11 +66,16 @@ class Object:
 
 
 class Connection:
-    """One client for a process: it keeps connections, and renews credentials that end. Thread-safe; made when it is
+    """One client: it keeps its connections open, and renews credentials that end. Thread-safe; it is made when it is
     first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+
+    @staticmethod
+    def shared() -> Connection:
+        """The process's own; another one where the environment that boto3 looks at has changed."""
+        return _shared(tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
 
     @property
     def client(self) -> S3Client:
@@ -98,6 +104,11 @@ class Connection:
                 raise Misconfigured("s3: the endpoint is no address", hint=CREDENTIALS) from None
 
 
+@cache
+def _shared(_: tuple[tuple[str, str], ...]) -> Connection:
+    return Connection()
+
+
 class Store:
     """A place in a bucket: `s3://bucket/prefix`. Thread-safe; nothing is asked before its first use.
 
@@ -107,7 +118,7 @@ class Store:
 
     def __init__(self, bucket: str, prefix: str = "", connection: Connection | None = None) -> None:
         self.bucket, self.prefix = bucket, prefix
-        self.connection = connection or Connection()
+        self.connection = connection or Connection.shared()
 
     @classmethod
     def at(cls, url: str, connection: Connection | None = None) -> Store:

@@ -16,18 +16,18 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from tidepost.errors import Misconfigured, TidepostError, Vanished
+from tidepost.errors import Misconfigured, Vanished
 from tidepost.model import Part, Stream
 from tidepost.ports import Relation
 from tidepost.s3 import Object, Store
 from tidepost.s3_duckdb import readable
+from tidepost.s3_once import put_once
 from tidepost.staging.local import LocalStaging, told_by_disk
 from tidepost.staging.relation import relation_over
 
@@ -48,8 +48,6 @@ class S3Staging:
         self.store, self.root = store, root
         self._local = LocalStaging(root)
         self._prepared: dict[str, tuple[str, str]] = {}
-        self._lock = threading.Lock()
-        self._conditional: bool | None = None
 
     @property
     def spill(self) -> Path:
@@ -151,28 +149,7 @@ class S3Staging:
     # ------------------------------------------------------------------------------------------- records
 
     def put(self, key: str, data: bytes, *, absent: bool = False) -> bool:
-        if not absent:
-            return self.store.put(key, data)
-        if not self._refuses_a_second():
-            return self.store.find(key) is None and self.store.put(key, data)
-        writer = secrets.token_hex(8)
-        if self.store.put(key, data, about={"writer": writer}, absent=True):
-            return True
-        # A request whose answer was lost is made again, and then meets what it wrote itself.
-        found = self.store.find(key)
-        return found is not None and found.about.get("writer") == writer
-
-    def _refuses_a_second(self) -> bool:
-        """Whether the store writes an object only where there is none, when it is told so: tried, not believed."""
-        with self._lock:
-            if self._conditional is None:
-                name = f"_tidepost/probe-{secrets.token_hex(8)}"
-                try:
-                    self._conditional = _told_apart(self.store, name)
-                finally:
-                    with suppress(TidepostError):
-                        self.store.remove(name)
-            return self._conditional
+        return put_once(self.store, key, data) if absent else self.store.put(key, data)
 
     def get(self, key: str) -> bytes | None:
         return self.store.get(key)
@@ -194,14 +171,6 @@ class S3Staging:
                 self.store.upload(key, draft)
             finally:
                 draft.unlink(missing_ok=True)
-
-
-def _told_apart(store: Store, name: str) -> bool:
-    """Whether of two writes that must be the first, the second is refused."""
-    try:
-        return store.put(name, b"first", absent=True) and not store.put(name, b"second", absent=True)
-    except Misconfigured:  # it does not know the condition; or nothing can be written, as the next write will tell
-        return False
 
 
 def _scratch(stream: Stream) -> str:
