@@ -373,6 +373,10 @@ class _Ranges(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
+    def close(self) -> None:
+        self._data = b""
+        super().close()
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fills the buffer, but at the object's end. Raises what `Store.read` raises."""
         into = memoryview(buffer).cast("B")

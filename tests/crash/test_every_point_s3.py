@@ -4,6 +4,7 @@ at no moment is anything but whole files visible. `TIDEPOST_TEST_EVERY=1` takes 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
@@ -14,9 +15,9 @@ from tests.crash import test_every_point as every_point
 from tests.crash.test_every_point import AT_ONCE, Trial, survives
 from tests.crash.whole import only_whole_files_are_visible
 from tests.s3 import S3Server
-from tests.world import Platform
+from tests.world import Platform, rows
 
-EVERY = int(os.environ.get("TIDEPOST_TEST_EVERY", "6"))
+EVERY = int(os.environ.get("TIDEPOST_TEST_EVERY", "8"))
 
 context = every_point.context
 
@@ -49,3 +50,31 @@ def test_only_whole_files_are_visible_after_any_write_to_s3(trials: Callable[[st
         trial = trials(f"at-{at}")
         assert trial.run("first", at)[0] in (-9, 0)
         only_whole_files_are_visible(trial.world)
+
+
+@pytest.mark.timeout(300)
+def test_a_run_killed_while_a_file_goes_up_in_pieces_leaves_none_of_them(
+    trials: Callable[[str], Trial],
+) -> None:
+    incompressible = [one | {"note": secrets.token_urlsafe(900)} for one in rows(20_000, every=1)]
+
+    def large(name: str) -> Trial:
+        trial = trials(name)
+        trial.world.define(limits={"cut_rows": 100_000})
+        trial.world.log("hour-0", incompressible)
+        (trial.world.root / "log" / "hour-1.parquet").unlink()
+        return trial
+
+    code, points = large("whole").run("first")
+    assert code == 0
+    assert points.count("before UploadPart") == 2
+    trial = large("killed")
+    assert trial.run("first", points.index("after UploadPart") + 1)[0] == -9
+    store = trial.world.area.store  # type: ignore[attr-defined]
+    assert len(list(store.unfinished(""))) == 1
+    assert list(trial.world.area.list("flights/inferences/data")) == []
+    assert trial.run("second")[0] == 0
+    assert trial.world.everything_arrived_once(20_000)
+    only_whole_files_are_visible(trial.world)
+    assert list(store.unfinished("")) == []
+    assert not list(trial.world.area.leftovers(trial.world.stream()))

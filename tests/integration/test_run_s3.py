@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -123,3 +125,28 @@ def test_a_store_that_is_down_costs_nothing(world: World, failing: S3Server, mon
     failing.start()
     assert not said(world.run())
     assert world.everything_arrived_once(60)
+
+
+def test_a_kind_of_staging_that_there_is_not_is_refused(world: World) -> None:
+    moved(world, "gs://bucket/place")
+    with pytest.raises(Misconfigured, match="gs://") as error:
+        world.run()
+    assert "s3://BUCKET/PREFIX" in error.value.hint
+
+
+HEAVY = """
+import sys
+from pathlib import Path
+from tidepost.project import load_project
+from tidepost.wire import staging_of
+for place in (".tidepost/staging", "s3://bucket/place"):
+    staging_of(load_project(Path(sys.argv[1]), {"TIDEPOST_STAGING": place}), {"TIDEPOST_STAGING": place})
+print(sorted({"boto3", "botocore", "fsspec", "duckdb", "pyarrow"} & set(sys.modules)))
+"""
+
+
+def test_nothing_heavy_is_imported_before_s3_is_used(world: World) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, str(world.root)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"
