@@ -11,6 +11,7 @@ from typing import Final
 
 PRELOAD: Final = (
     "alembic.command",
+    "boto3.session",
     "duckdb",
     "pyarrow.dataset",
     "pyarrow.parquet",
@@ -26,6 +27,7 @@ PRELOAD: Final = (
     "tidepost.rebuild",
     "tidepost.run",
     "tidepost.sources.duckdb",
+    "tidepost.staging.s3",
     "tidepost.status",
 )
 
