@@ -72,7 +72,7 @@ def a_slice_that_did_not_arrive(site: Site, mutant: str | None) -> None:
 
 
 def a_loader_that_was_behind(site: Site, mutant: str | None) -> None:
-    site.world.define(cursor={"lookback": "1h"})
+    site.world.define(cursor={"lookback": "0s"})
     site.world.log("monday", rows(ROWS))
     site.run(mutant=mutant)
     site.world.log("tuesday", rows(ROWS, first=ROWS, at=after(hours=5)))
