@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from tidepost.engine import Engine
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from tidepost.run import World
     from tidepost.staging.local import LocalStaging
 
+CACHE: Final = Path(".tidepost", "cache")
+"""Below a project's root: what may be thrown away at any time."""
+
 
 def wire(
     project: Project, job: Job, ledger: SqlLedger, *, env: Mapping[str, str] | None = None, clock: Callable[[], float]
@@ -32,6 +36,8 @@ def wire(
     resolved = job.resolved(env)
     staging = staging_of(project, env)
     engine = Engine(job.limits.memory, job.limits.threads, Path(staging.root) / "_tidepost" / "spill")
+    with suppress(OSError):  # without it the run only takes longer
+        (project.root / CACHE).mkdir(parents=True, exist_ok=True)
     source = source_of(resolved, engine)
     return World(
         job=resolved,
@@ -76,6 +82,8 @@ def source_of(job: Job, engine: Engine) -> Source:
         query=source.query,
         table=source.table,
         database=Path(source.database) if source.database else None,
+        slack=None if source.slack is None else source.slack.total_seconds(),
+        cache=job.root / CACHE,
     )
     declared = CursorType(cursor.type) if cursor.type is not None else None
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)

@@ -1,8 +1,7 @@
-"""A source that DuckDB reads itself: parquet, CSV and JSON files, and DuckDB databases, on local disk."""
+"""A source that DuckDB reads itself: parquet, CSV and JSON files, and DuckDB databases."""
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,12 @@ from typing import TYPE_CHECKING
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.engine import Engine, translated
 from tidepost.errors import Misconfigured
+from tidepost.paths import PathTemplate
 from tidepost.ports import CURSOR, Relation, Survey
 from tidepost.ranges import Range
-from tidepost.sources.footers import Footers
+from tidepost.sources.files import Files, Pattern, described
+from tidepost.sources.listing import Store
+from tidepost.sources.local import LocalFiles
 from tidepost.sources.positions import CursorColumn, cursor_column
 from tidepost.sources.wrap import END, START, check_query, has_placeholders
 from tidepost.sql import quote_identifier, quote_literal
@@ -22,7 +24,6 @@ from tidepost.sql import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json"}
 BOUND_TYPES = {CursorType.DATE: "DATE", CursorType.INTEGER: "BIGINT", CursorType.TIMESTAMP: "TIMESTAMPTZ"}
 OUTSIDE = "source.query gave a row whose cursor is outside of {start} and {end}; such a row would be lost"
 
@@ -31,8 +32,10 @@ OUTSIDE = "source.query gave a row whose cursor is outside of {start} and {end};
 class Origin:
     """Where the rows come from: exactly one of files, query or table.
 
-    files:    glob patterns with absolute paths
+    files:    path templates (see `paths.py`) that begin at `/` or `s3://`
     format:   of the files: parquet, csv or json
+    slack:    seconds by which rows may lie away from where a template says; None: its unit
+    cache:    the folder for what is learnt of the files, kept if it is there; None: nothing is kept
     database: a DuckDB file that `query` or `table` reads, opened read-only
     """
 
@@ -41,6 +44,8 @@ class Origin:
     query: str | None = None
     table: str | None = None
     database: Path | None = None
+    slack: float | None = None
+    cache: Path | None = None
 
 
 class DuckDBSource:
@@ -66,16 +71,19 @@ class DuckDBSource:
         self._declared = declared
         self._zone = zone
         self._known: dict[str, str] | None = None
-        self._footers: Footers | None = None
+        self._files = _files(origin, column, zone) if origin.files else None
 
     # ------------------------------------------------------------------------------------------ the port
 
     def columns(self) -> Mapping[str, str]:
         if self._known is None:
             with self._connection() as connection:
+                if self._files is not None:
+                    self._known = self._files.columns(connection)
+                    return self._known
                 if self._origin.query is not None:
                     check_query(connection, self._origin.query)
-                self._known = _described(connection, self._rows(self._files(), bound=False))
+                self._known = described(connection, self._rows(bound=False))
         return self._known
 
     def cursor(self) -> CursorKind:
@@ -88,9 +96,8 @@ class DuckDBSource:
         cursor = self._cursor()
         where, values = cursor.within(window)
         with self._connection() as connection:
-            nulls = self._null_cursors(connection)
-            files = self._near(connection, window)
-            rows = f"SELECT {cursor.position} AS p FROM ({self._rows(files)}) WHERE {where}"
+            found, nulls = self._looked_at(connection, cursor, window)
+            rows = f"SELECT {cursor.position} AS p FROM ({found}) WHERE {where}"
             lowest, highest = _two(connection, f"SELECT min(p), max(p) FROM ({rows})", values)
             if lowest is None or highest is None:
                 return Survey(None, (), nulls)
@@ -107,12 +114,12 @@ class DuckDBSource:
         self._attach(connection)
         cursor = self._cursor()
         where, values = cursor.within(window)
-        rows = self._rows(self._near(connection, window))
-        types = self.columns()
-        pruned = bool(self._origin.files) and self._origin.format == "parquet"
-        # Files may spell a column in several ways, which are one to DuckDB.
-        have = {name.lower(): of for name, of in (_described(connection, rows) if pruned else types).items()}
-        chosen = [_as_known(name, types[name], have.get(name.lower())) for name in columns]
+        if self._files is None:
+            rows = self._rows()
+        else:
+            near = self._files.within(connection, cursor, self._files.listed(connection, cursor, window), window)
+            rows = self._files.typed(connection, near, self.columns(), list(dict.fromkeys([*columns, self._name])))
+        chosen = [quote_identifier(name) for name in columns]
         position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
@@ -157,69 +164,45 @@ class DuckDBSource:
             )
         return column
 
-    def _files(self) -> list[str]:
-        """The files that match now, sorted; empty for a query or a table."""
-        if not self._origin.files:
-            return []
-        found = {name for pattern in self._origin.files for name in glob.glob(pattern, recursive=True)}  # noqa: PTH207
-        if not found:
-            raise Misconfigured(
-                f"source.files: nothing matches {', '.join(self._origin.files)}",
-                hint="Relative patterns start at the project's root.",
-            )
-        return sorted(found)
+    def _looked_at(self, connection: DuckDBPyConnection, cursor: CursorColumn, window: Range) -> tuple[str, int]:
+        """The cursor of what can hold rows of a window, as a SELECT, and how many rows without a cursor were seen."""
+        if self._files is None:
+            return self._rows(), self._null_cursors(connection)
+        listed = self._files.listed(connection, cursor, window)
+        near = self._files.within(connection, cursor, listed, window)
+        nulls = self._files.nulls(connection, cursor, listed)
+        return self._files.typed(connection, near, self.columns(), [self._name]), nulls
 
-    def _near(self, connection: DuckDBPyConnection, window: Range) -> list[str]:
-        """The files that can hold rows of a window: at least one, so that there is something to select from."""
-        files = self._files()
-        if not files or self._origin.format != "parquet":
-            return files
-        cursor = self._cursor()
-        if self._footers is None:
-            self._footers = Footers(cursor.name, cursor.type, cursor.position_of)
-        return self._footers.within(connection, files, cursor.near(window))
-
-    def _rows(self, files: Sequence[str], *, bound: bool = True) -> str:
-        """The source as a SELECT; a query with placeholders is given the range's ends (NULL while describing)."""
-        origin = self._origin
-        if origin.query is not None:
-            text = f"{origin.query}\n"  # its last line may end in a comment
+    def _rows(self, *, bound: bool = True) -> str:
+        """A query or a table as a SELECT; a query with placeholders is given the range's ends (NULL while
+        describing)."""
+        if self._origin.query is not None:
+            text = f"{self._origin.query}\n"  # its last line may end in a comment
             if not has_placeholders(text):
                 return text
             of = self._cursor().bound if self._known else BOUND_TYPES[self._declared or CursorType.TIMESTAMP]
             start, end = (f"CAST({f'${name}' if bound else 'NULL'} AS {of})" for name in ("_lo", "_hi"))
             return text.replace(START, start).replace(END, end)
-        if origin.table is not None:
-            return "SELECT * FROM " + ".".join(quote_identifier(name) for name in origin.table.split("."))
-        listed = ", ".join(quote_literal(file) for file in files)
-        options = f"union_by_name = true{self._folders(files)}"
-        return f"SELECT * FROM {READERS[origin.format]}([{listed}], {options})"
-
-    def _folders(self, files: Sequence[str]) -> str:
-        """The types of columns that come from folders such as `month=01`, as all files together give them: of some
-        files alone, '01' might become 1, and an id made of it another."""
-        known = self._known or {}
-        names = {part.partition("=")[0] for file in files for part in Path(file).parent.parts if "=" in part}
-        types = ", ".join(f"{quote_literal(name)}: {known[name]}" for name in sorted(names & known.keys()))
-        return f", hive_types = {{{types}}}" if types else ""
+        return "SELECT * FROM " + ".".join(quote_identifier(name) for name in (self._origin.table or "").split("."))
 
     def _null_cursors(self, connection: DuckDBPyConnection) -> int:
         if self._origin.query is not None and has_placeholders(self._origin.query):
             return 0
         where = f"{quote_identifier(self._name)} IS NULL"
-        return _two(connection, f"SELECT count(*), 0 FROM ({self._rows(self._files())}) WHERE {where}", {})[0] or 0
+        return _two(connection, f"SELECT count(*), 0 FROM ({self._rows()}) WHERE {where}", {})[0] or 0
 
 
-def _described(connection: DuckDBPyConnection, rows: str) -> dict[str, str]:
-    return {str(row[0]): str(row[1]) for row in connection.execute(f"DESCRIBE SELECT * FROM ({rows})").fetchall()}
-
-
-def _as_known(name: str, known: str, have: str | None) -> str:
-    """A column with the type that all files together give it, though the files that are read may lack it."""
-    column = quote_identifier(name)
-    if have == known:
-        return column
-    return f"CAST({'NULL' if have is None else column} AS {known}) AS {column}"
+def _files(origin: Origin, column: str, zone: str | None) -> Files:
+    """Raises Misconfigured for a path that cannot be read."""
+    patterns = []
+    for text in origin.files:
+        try:
+            template = PathTemplate(text)
+        except ValueError as error:
+            raise Misconfigured(f"source.files: {text} {error}") from None
+        store: Store = LocalFiles()
+        patterns.append(Pattern(template, store))
+    return Files(patterns, origin.format, column=column, zone=zone, slack=origin.slack, cache=origin.cache)
 
 
 def _two(connection: DuckDBPyConnection, sql: str, values: Mapping[str, object]) -> tuple[int | None, int | None]:

@@ -1,94 +1,130 @@
-"""Which parquet files of many can hold a range of the cursor, by the statistics in their footers.
+"""What the footers of parquet files say: which columns a file has, and which range of the cursor it can hold.
 
-A file's footer is read once, and again when the file's size or time of change differ. A file without statistics, or
-one that changed since, is never left out.
+A file's footer is read once, and again when the file's version differs. A file without statistics, or one that
+changed since, is never left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from tidepost.ranges import Range
+from tidepost.sources.cache import Footer, load, save
+from tidepost.sources.listing import File
+from tidepost.sources.positions import CursorColumn
 from tidepost.sql import quote_literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+AT_ONCE: Final = 8
+"""Connections that read footers at the same time: on an object store nearly all of it is waiting."""
+CHUNK: Final = 250
+"""Files that one statement looks at."""
 
-@dataclass(frozen=True, slots=True)
-class Footer:
-    """What one file's footer says of the cursor: its positions, None where it does not say or holds none.
-
-    certain: every row group with values has statistics
-    named:   the file has the column
-    """
-
-    version: tuple[int, int]
-    lowest: int | None
-    highest: int | None
-    certain: bool
-    named: bool = True
-
-    def meets(self, window: Range) -> bool:
-        if not self.certain:
-            return True
-        return (
-            self.lowest is not None
-            and self.highest is not None
-            and (self.lowest < window.end and self.highest >= window.start)
-        )
+SCHEMAS: Final = """
+    SELECT file_name, md5(string_agg(CAST(row(
+        name, type, type_length, repetition_type, num_children, converted_type, scale, precision, logical_type,
+        duckdb_type
+    ) AS VARCHAR), '' ORDER BY n))
+    FROM (SELECT *, row_number() OVER () AS n FROM parquet_schema([{files}])) GROUP BY file_name
+"""
+STATISTICS: Final = """
+    SELECT file_name, min({lowest}), max({highest}),
+        bool_or(mine) AND bool_and(NOT mine OR low IS NOT NULL AND high IS NOT NULL
+            OR coalesce(stats_null_count, -1) = num_values),
+        bool_or(mine),
+        CAST(CASE WHEN NOT bool_or(mine) THEN sum(row_group_num_rows) FILTER (column_id = 0)
+            WHEN bool_and(NOT mine OR stats_null_count IS NOT NULL) THEN sum(stats_null_count) FILTER (mine)
+            END AS BIGINT)
+    FROM (
+        SELECT *, lower(path_in_schema) = lower($column) AS mine,
+            CASE WHEN mine THEN stats_min_value END AS low, CASE WHEN mine THEN stats_max_value END AS high
+        FROM parquet_metadata([{files}])
+    ) GROUP BY file_name
+"""
 
 
 class Footers:
     """The footers of one source's files.
 
-    column:   the cursor, a column of the files themselves
-    position: SQL of the position of a value of the column, given the value's SQL
+    column: the cursor, if it is a column of the files themselves
+    cache:  the local file that they are kept in
+    about:  what they are footers of, so that no other source's are taken for them
     """
 
-    def __init__(self, column: str, duckdb_type: str, position: Callable[[str], str]) -> None:
+    def __init__(self, column: str, cache: Path | None, about: str) -> None:
         self._column = column
-        self._type = duckdb_type
-        self._position = position
-        self._known: dict[str, Footer] = {}
+        self._cache = cache
+        self._about = about
+        self._known = {} if cache is None else load(cache, about)
 
-    def within(self, connection: DuckDBPyConnection, files: Sequence[str], window: Range) -> list[str]:
+    def schemas(self, connection: DuckDBPyConnection, files: Sequence[File]) -> list[str]:
+        """The hash of each file's columns."""
+        self._learn_schemas(connection, files)
+        return [self._known[file.path].schema for file in files]
+
+    def all(self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[File]) -> list[Footer]:
+        """The footer of each file, with what it says of the cursor."""
+        self._learn_schemas(connection, files)
+        new = [file.path for file in files if self._known[file.path].type != cursor.type]
+        if new:
+            self._learn_statistics(connection, cursor, new)
+            if self._cache is not None:
+                save(self._cache, self._about, self._known, len(files))
+        return [self._known[file.path] for file in files]
+
+    def within(
+        self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[File], window: Range
+    ) -> list[File]:
         """The files that can hold positions of a window, and at least one that has the column if any does."""
-        versions = {file: _version(file) for file in files}
-        self._read(
-            connection,
-            [file for file in files if file not in self._known or self._known[file].version != versions[file]],
-            versions,
-        )
-        chosen = [file for file in files if self._known[file].meets(window)]
-        if any(self._known[file].named for file in chosen):
-            return chosen
-        named = [file for file in files if self._known[file].named]
-        return [*chosen, *named[:1]] if named else list(files)
+        pairs = list(zip(files, self.all(connection, cursor, files), strict=True))
+        chosen = [(file, footer) for file, footer in pairs if footer.meets(window)]
+        if not any(footer.named for _, footer in chosen):
+            named = [pair for pair in pairs if pair[1].named]
+            chosen = [*chosen, *named[:1]] if named else pairs
+        return [file for file, _ in chosen]
 
-    def _read(
-        self, connection: DuckDBPyConnection, files: Sequence[str], versions: dict[str, tuple[int, int]]
-    ) -> None:
-        if not files:
-            return
-        listed = ", ".join(quote_literal(file) for file in files)
-        ends = [self._position(f"CAST({name} AS {self._type})") for name in ("stats_min_value", "stats_max_value")]
-        found = connection.execute(
-            f"SELECT file_name, min({ends[0]}), max({ends[1]}), "
-            f"bool_and(stats_min_value IS NOT NULL AND stats_max_value IS NOT NULL "
-            f"OR coalesce(stats_null_count, -1) = num_values) "
-            f"FROM parquet_metadata([{listed}]) WHERE lower(path_in_schema) = lower($column) GROUP BY file_name",
-            {"column": self._column},
-        ).fetchall()
-        for file in files:
-            self._known[file] = Footer(versions[file], None, None, certain=False, named=False)
-        for file, lowest, highest, certain in found:
-            self._known[str(file)] = Footer(versions[str(file)], lowest, highest, bool(certain))
+    def _learn_schemas(self, connection: DuckDBPyConnection, files: Sequence[File]) -> None:
+        known = self._known
+        new = {file.path: file.version for file in files}
+        new = {path: version for path, version in new.items() if path not in known or known[path].version != version}
+        for path, schema in _read(connection, SCHEMAS, list(new)):
+            known.pop(path, None)  # so that it is the newest known
+            known[path] = Footer(new[path], schema)
+
+    def _learn_statistics(self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[str]) -> None:
+        known = self._known
+        for path in files:
+            known[path] = Footer(known[path].version, known[path].schema, cursor.type)
+        lowest, highest = (cursor.position_of(f"CAST({name} AS {cursor.type})") for name in ("low", "high"))
+        sql = STATISTICS.replace("{lowest}", lowest).replace("{highest}", highest)
+        for path, low, high, certain, named, nulls in _read(connection, sql, files, column=self._column):
+            known[path] = Footer(
+                known[path].version, known[path].schema, cursor.type, low, high, bool(certain), bool(named), nulls
+            )
 
 
-def _version(file: str) -> tuple[int, int]:
-    stat = Path(file).stat()
-    return stat.st_size, stat.st_mtime_ns
+def _read(
+    connection: DuckDBPyConnection, sql: str, files: Sequence[str], **values: object
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement about `{files}`, asked for some files at a time."""
+
+    def ask(some: Sequence[str]) -> list[tuple[Any, ...]]:
+        cursor = connection.cursor()
+        try:
+            cursor.execute("SET TimeZone = 'UTC'")
+            return cursor.execute(sql.replace("{files}", ", ".join(map(quote_literal, some))), values).fetchall()
+        finally:
+            cursor.close()
+
+    chunks = [files[at : at + CHUNK] for at in range(0, len(files), CHUNK)]
+    if len(chunks) < 2:
+        yield from (row for chunk in chunks for row in ask(chunk))
+        return
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tidepost-footers") as pool:
+        for found in pool.map(ask, chunks):
+            yield from found
