@@ -32,6 +32,7 @@ from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import StreamSummary
 from tidepost.model import Request, ScanKind, Stream, StreamName
 from tidepost.plan import frontier, high_water_mark
+from tidepost.ports import StagingArea
 from tidepost.project import Project, load_project
 from tidepost.ranges import Range
 from tidepost.run import Outcome
@@ -234,8 +235,16 @@ class World:
         return load_project(self.root)
 
     @property
-    def staging(self) -> LocalStaging:
+    def area(self) -> StagingArea:
+        """The staging, wherever it is."""
         return staging_of(self.project)
+
+    @property
+    def staging(self) -> LocalStaging:
+        """The staging, which is a folder."""
+        staging = self.area
+        assert isinstance(staging, LocalStaging)
+        return staging
 
     # ------------------------------------------------------------------------------------------------- the log
 

@@ -98,6 +98,13 @@ class Staging(Protocol):
     Keys are relative to the staging's root and use slashes: `{job}/{stream}/data/…`, `{job}/{stream}/_tidepost/…`.
     """
 
+    @property
+    def spill(self) -> Path:
+        """A local folder for what does not fit into memory; made by who needs it."""
+
+    def where(self, key: str) -> str:
+        """A key as people find it: a path, or an address."""
+
     def scratch(self, stream: Stream, cut: int, fence: int) -> Path:
         """An empty local folder for a cut's unfinished parts; what an earlier attempt left there is removed."""
 
@@ -143,6 +150,10 @@ class Records(Protocol):
 
     def file(self, key: str) -> AbstractContextManager[Path]:
         """A local path to write a larger record to; it appears under its key, durably, when the block ends."""
+
+
+class StagingArea(Staging, Records, Protocol):
+    """A staging as a whole: its parts, and the records beside them."""
 
 
 # ----------------------------------------------------------------------------------------------- destination

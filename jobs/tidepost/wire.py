@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
@@ -16,10 +15,9 @@ from tidepost.reference import resolve
 if TYPE_CHECKING:
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.ports import Destination, Source
+    from tidepost.ports import Destination, Source, StagingArea
     from tidepost.project import Project
     from tidepost.run import World
-    from tidepost.staging.local import LocalStaging
 
 CACHE: Final = Path(".tidepost", "cache")
 """Below a project's root: what may be thrown away at any time."""
@@ -35,7 +33,7 @@ def wire(
 
     resolved = job.resolved(env)
     staging = staging_of(project, env)
-    engine = Engine(job.limits.memory, job.limits.threads, Path(staging.root) / "_tidepost" / "spill")
+    engine = Engine(job.limits.memory, job.limits.threads, staging.spill)
     with suppress(OSError):  # without it the run only takes longer
         (project.root / CACHE).mkdir(parents=True, exist_ok=True)
     source = source_of(resolved, engine)
@@ -59,14 +57,20 @@ def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedg
     return open_ledger(project.ledger_url(env))
 
 
-def staging_of(project: Project, env: Mapping[str, str] | None = None) -> LocalStaging:
+def staging_of(project: Project, env: Mapping[str, str] | None = None) -> StagingArea:
+    url = project.staging_url(env)
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme == "s3":
+        from tidepost.s3 import Store  # noqa: PLC0415
+        from tidepost.staging.s3 import S3Staging  # noqa: PLC0415
+
+        return S3Staging(Store.at(url), project.scratch(env))
     from tidepost.staging.local import LocalStaging  # noqa: PLC0415
 
-    url = project.staging_url(env)
-    scheme = urlsplit(url).scheme
     if scheme not in ("", "file"):
         raise Misconfigured(
-            f"staging: {scheme}:// is not a kind of staging that this version has", hint="Name a folder."
+            f"staging: {scheme}:// is not a kind of staging that this version has",
+            hint="Name a folder, or s3://BUCKET/PREFIX.",
         )
     return LocalStaging(Path(url.removeprefix("file://")))
 

@@ -36,6 +36,7 @@ from tidepost.model import StreamName
 from tidepost.plan import frontier, high_water_mark
 from tidepost.project import load_project
 from tidepost.sandbox.process import SandboxProcess
+from tidepost.staging.local import LocalStaging
 from tidepost.wire import ledger_of, staging_of
 
 LOG_SCHEMA = SCHEMA.append(pa.field("number", pa.int64()))
@@ -389,6 +390,7 @@ class Soak:
     def _inconsistencies(self, job: Job, rows: int) -> list[str]:
         project = load_project(self.root)
         staging = staging_of(project)
+        assert isinstance(staging, LocalStaging)
         with ledger_of(project) as ledger:
             stream = ledger.plans.find(job.name, StreamName.INFERENCES)
             if stream is None:

@@ -59,7 +59,7 @@ class Trial:
         assert self.world.everything_arrived_once(CUTS * ROWS + ROWS)
         summary = self.world.summary()
         assert (summary.rows, summary.open_cuts, summary.publishing) == (CUTS * ROWS + ROWS, 0, None)
-        assert not list(self.world.staging.root.rglob("scratch/*"))
+        assert not list(self.world.area.leftovers(self.world.stream()))
 
 
 @pytest.fixture

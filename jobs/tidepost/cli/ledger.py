@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tidepost.job import Job
     from tidepost.ledger.summary import AuditEntry
     from tidepost.model import Stream
+    from tidepost.ports import StagingArea
     from tidepost.project import Project
     from tidepost.rebuild import Rebuilt
     from tidepost.run import World
-    from tidepost.staging.local import LocalStaging
 
 Why: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="For the record: why.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")]
@@ -106,7 +106,7 @@ def _jobs(project: Project, names: Sequence[str] | None) -> tuple[list[Job], lis
     return list(definitions.jobs), [error.message for error in definitions.problems]
 
 
-def _rebuilt(job: Job, found: Found, ledger: Any, staging: LocalStaging, who: str) -> Rebuilt:
+def _rebuilt(job: Job, found: Found, ledger: Any, staging: StagingArea, who: str) -> Rebuilt:
     from tidepost.engine import Engine  # noqa: PLC0415
     from tidepost.rebuild import rebuild as take_over  # noqa: PLC0415
 

@@ -194,15 +194,24 @@ class DuckDBSource:
 
 def _files(origin: Origin, column: str, zone: str | None) -> Files:
     """Raises Misconfigured for a path that cannot be read."""
-    patterns = []
+    patterns, stores = [], dict[str, Store]()
     for text in origin.files:
         try:
             template = PathTemplate(text)
         except ValueError as error:
             raise Misconfigured(f"source.files: {text} {error}") from None
-        store: Store = LocalFiles()
-        patterns.append(Pattern(template, store))
+        if template.root not in stores:
+            stores[template.root] = _store(template.root)
+        patterns.append(Pattern(template, stores[template.root]))
     return Files(patterns, origin.format, column=column, zone=zone, slack=origin.slack, cache=origin.cache)
+
+
+def _store(root: str) -> Store:
+    if not root.startswith("s3://"):
+        return LocalFiles()
+    from tidepost.sources.objects import S3Files  # noqa: PLC0415 - boto3 is heavy, and only needed here
+
+    return S3Files(root.removeprefix("s3://").rstrip("/"))
 
 
 def _two(connection: DuckDBPyConnection, sql: str, values: Mapping[str, object]) -> tuple[int | None, int | None]:

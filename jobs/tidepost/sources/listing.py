@@ -190,4 +190,4 @@ def _start(said: Mapping[str, int]) -> tuple[int, ...]:
 
 def matches(name: str, pattern: str) -> bool:
     """As a shell: `*` does not stand for names that begin with a dot."""
-    return fnmatchcase(name, pattern) and (name[0] != "." or pattern[0] == ".")
+    return bool(name) and fnmatchcase(name, pattern) and (name[0] != "." or pattern[0] == ".")
