@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from tidepost.cursor import HOUR, SECOND, CursorType, to_datetime
+from tidepost.cursor import DAY, HOUR, MICROSECOND, SECOND, CursorType, to_datetime
 from tidepost.errors import Misconfigured
 from tidepost.paths import HOURS, PathTemplate, Span
 from tidepost.ranges import Range
@@ -159,11 +159,11 @@ class Files:
             )
         slack = HOURS[unit] * HOUR if self._slack is None else int(self._slack * SECOND)
         if kind.type is CursorType.DATE:
-            return Span(_moment(window.start * 24 * HOUR - slack), _moment(window.end * 24 * HOUR + slack))
+            return Span(_moment(window.start * DAY - slack), _moment(window.end * DAY + slack))
         if self._zone.key != "UTC":
             slack += HOUR  # clocks are set forward and back
-        ends = (self._local(window.start - slack), self._local(window.end + slack))
-        return Span(*ends)
+        end = -(-window.end // MICROSECOND) * MICROSECOND  # rounded up, as the start is rounded down
+        return Span(self._local(window.start - slack), self._local(end + slack))
 
     def _local(self, position: int) -> datetime:
         moment = _moment(position)
