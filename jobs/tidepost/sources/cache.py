@@ -17,6 +17,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tidepost.cursor import CursorType
 from tidepost.ranges import Range
 
 FORM: Final = b"1"
@@ -30,26 +31,22 @@ class Footer:
 
     version:         of the file, as it was listed
     schema:          names and types of all its columns, as a hash
-    type:            of the cursor, as which what follows was read; empty where it was not yet
-    lowest, highest: positions; None where the footer does not say, or the file holds none
-    certain:         every row group with values has statistics
-    named:           the file has the column
+    says:            the type of cursor of what follows; None where the footer does not certainly say what it holds
+    lowest, highest: the cursor's positions; None where the file holds none
+    named:           the file has the cursor as a column
     nulls:           rows without a cursor; None where the footer does not say
     """
 
     version: str
     schema: str
-    type: str = ""
+    says: CursorType | None = None
     lowest: int | None = None
     highest: int | None = None
-    certain: bool = False
     named: bool = False
     nulls: int | None = None
 
     def meets(self, window: Range) -> bool:
-        """Whether the file can hold a row of a range."""
-        if not self.certain:
-            return True
+        """Whether the file can hold a position of a window."""
         return (
             self.lowest is not None
             and self.highest is not None
@@ -64,10 +61,9 @@ _SCHEMA: Final = pa.schema(
         ("path", pa.string()),
         ("version", pa.string()),
         ("schema", pa.string()),
-        ("type", pa.string()),
+        ("says", pa.string()),
         ("lowest", _POSITION),
         ("highest", _POSITION),
-        ("certain", pa.bool_()),
         ("named", pa.bool_()),
         ("nulls", pa.int64()),
     ]
@@ -87,8 +83,8 @@ def load(file: Path, about: str) -> dict[str, Footer]:
         for name, of in zip(_SCHEMA.names, _SCHEMA.types, strict=True)
     ]
     return {
-        path: Footer(version, schema, of, _int(lowest), _int(highest), *rest)
-        for path, version, schema, of, lowest, highest, *rest in zip(*columns, strict=True)
+        path: Footer(version, schema, says and CursorType(says), _int(lowest), _int(highest), named, nulls)
+        for path, version, schema, says, lowest, highest, named, nulls in zip(*columns, strict=True)
     }
 
 

@@ -96,18 +96,22 @@ class DuckDBSource:
         cursor = self._cursor()
         where, values = cursor.within(window)
         with self._connection() as connection:
-            found, nulls = self._looked_at(connection, cursor, window)
+            found, ends, nulls = self._looked_at(connection, cursor, window)
             rows = f"SELECT {cursor.position} AS p FROM ({found}) WHERE {where}"
-            lowest, highest = _two(connection, f"SELECT min(p), max(p) FROM ({rows})", values)
-            if lowest is None or highest is None:
+            if ends is None:
+                lowest, highest = _two(connection, f"SELECT min(p), max(p) FROM ({rows})", values)
+                ends = None if lowest is None or highest is None else Range(lowest, highest + 1)
+            ends = ends and ends.clamp(window)
+            if ends is None:
                 return Survey(None, (), nulls)
-            width = cursor.width(highest - lowest)
+            width = cursor.width(ends.end - 1 - ends.start)
             counted = connection.execute(
-                f"SELECT b, count(*) FROM (SELECT p - (p % {width} + {width}) % {width} AS b FROM ({rows})) "
+                f"SELECT p - (p % {width} + {width}) % {width} AS b, count(*), max(p) FROM ({rows}) "
                 f"GROUP BY b ORDER BY b",
                 values,
             ).fetchall()
-            return Survey(highest, tuple((max(int(b), window.start), int(n)) for b, n in counted), nulls)
+            highest = max((int(last) for _, _, last in counted), default=None)
+            return Survey(highest, tuple((max(int(b), window.start), int(n)) for b, n, _ in counted), nulls)
 
     @contextmanager
     def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> Iterator[Relation]:
@@ -117,7 +121,7 @@ class DuckDBSource:
         if self._files is None:
             rows = self._rows()
         else:
-            near = self._files.within(connection, cursor, self._files.listed(connection, cursor, window), window)
+            near = self._files.within(cursor, self._files.listed(connection, cursor, window), window)
             rows = self._files.typed(connection, near, self.columns(), list(dict.fromkeys([*columns, self._name])))
         chosen = [quote_identifier(name) for name in columns]
         position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
@@ -164,14 +168,18 @@ class DuckDBSource:
             )
         return column
 
-    def _looked_at(self, connection: DuckDBPyConnection, cursor: CursorColumn, window: Range) -> tuple[str, int]:
-        """The cursor of what can hold rows of a window, as a SELECT, and how many rows without a cursor were seen."""
+    def _looked_at(
+        self, connection: DuckDBPyConnection, cursor: CursorColumn, window: Range
+    ) -> tuple[str, Range | None, int]:
+        """The cursor of what can hold rows of a window, as a SELECT; a range that holds all of it, if that is known
+        before it is read; and how many rows without a cursor were seen."""
         if self._files is None:
-            return self._rows(), self._null_cursors(connection)
+            return self._rows(), None, self._null_cursors(connection)
         listed = self._files.listed(connection, cursor, window)
-        near = self._files.within(connection, cursor, listed, window)
+        near = self._files.within(cursor, listed, window)
         nulls = self._files.nulls(connection, cursor, listed)
-        return self._files.typed(connection, near, self.columns(), [self._name]), nulls
+        rows = self._files.typed(connection, near, self.columns(), [self._name])
+        return rows, self._files.ends(cursor, near), nulls
 
     def _rows(self, *, bound: bool = True) -> str:
         """A query or a table as a SELECT; a query with placeholders is given the range's ends (NULL while

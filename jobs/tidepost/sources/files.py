@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import DAY, HOUR, MICROSECOND, SECOND, CursorType, to_datetime
@@ -66,7 +66,7 @@ class Files:
         self._described: frozenset[File] | None = None
         self._footers: Footers | None = None
         if format == "parquet":
-            self._footers = Footers(column, cache and cache / f"{name}.parquet", about)
+            self._footers = Footers(column, self._open, cache and cache / f"{name}.parquet", about)
 
     # --------------------------------------------------------------------------------------------- listing
 
@@ -119,19 +119,28 @@ class Files:
             store.readable(connection)
         return [found[path] for path in sorted(found)]
 
-    def within(
-        self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[File], window: Range
-    ) -> list[File]:
+    def within(self, cursor: CursorColumn, files: Sequence[File], window: Range) -> list[File]:
         """Those of the listed files that can hold rows of a window by their statistics, too."""
-        if self._footers is None or not files:
+        if self._footers is None:
             return list(files)
-        return self._footers.within(connection, cursor, files, cursor.near(window))
+        return self._footers.within(cursor.kind, files, cursor.near(window))
+
+    def ends(self, cursor: CursorColumn, files: Sequence[File]) -> Range | None:
+        """A range that holds all positions of files, by their statistics; None where it is not known."""
+        if self._footers is None or cursor.kind.zone is not None:
+            return None
+        found = self._footers.of(files)
+        if any(one.says != cursor.kind.type for one in found):
+            return None
+        lowest = [one.lowest for one in found if one.lowest is not None]
+        highest = [one.highest for one in found if one.highest is not None]
+        return Range(min(lowest), max(highest) + 1) if lowest and highest else None
 
     def nulls(self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[File]) -> int:
         """The rows of listed files whose cursor is NULL: by statistics, counted where there are none."""
         found, unsure = 0, list(files)
         if self._footers is not None and files:
-            footers = self._footers.all(connection, cursor, files)
+            footers = self._footers.of(files)
             if any(one.named for one in footers):
                 found = sum(one.nulls or 0 for one in footers)
                 unsure = [file for file, one in zip(files, footers, strict=True) if one.nulls is None and one.named]
@@ -141,6 +150,10 @@ class Files:
         rows = self.rows(unsure, {})
         ((counted,),) = connection.execute(f"SELECT count(*) FROM ({rows}) WHERE {where}").fetchall()
         return found + int(counted)
+
+    def _open(self, file: File) -> str | IO[bytes]:
+        store = next(one.store for one in self._patterns if file.path.startswith(one.template.root))
+        return store.open(file)
 
     def _now(self, unit: str) -> Span:
         """The last units, and the next."""
@@ -241,8 +254,8 @@ class Files:
         kinds = _kinds(connection, {value for folder in folders for _, value in _hive(folder)})
         likeness = {folder: tuple((name, kinds[value]) for name, value in _hive(folder)) for folder in folders}
         chosen: dict[object, File] = {}
-        for file, schema in zip(files, self._footers.schemas(connection, files), strict=True):
-            chosen.setdefault((schema, likeness[file.path.rpartition("/")[0]]), file)
+        for file, footer in zip(files, self._footers.of(files), strict=True):
+            chosen.setdefault((footer.schema, likeness[file.path.rpartition("/")[0]]), file)
         return list(chosen.values())
 
 

@@ -1,130 +1,136 @@
 """What the footers of parquet files say: which columns a file has, and which range of the cursor it can hold.
 
-A file's footer is read once, and again when the file's version differs. A file without statistics, or one that
-changed since, is never left out.
+A file's footer is read once, and again when the file's version differs. A file whose statistics are missing, or not
+certainly understood, is never left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidepost.cursor import CursorKind, CursorType
+from tidepost.errors import Misconfigured, Retryable
 from tidepost.ranges import Range
 from tidepost.sources.cache import Footer, load, save
 from tidepost.sources.listing import File
-from tidepost.sources.positions import CursorColumn
-from tidepost.sql import quote_literal
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-AT_ONCE: Final = 8
-"""Connections that read footers at the same time: on an object store nearly all of it is waiting."""
-CHUNK: Final = 250
-"""Files that one statement looks at."""
-
-SCHEMAS: Final = """
-    SELECT file_name, md5(string_agg(CAST(row(
-        name, type, type_length, repetition_type, num_children, converted_type, scale, precision, logical_type,
-        duckdb_type
-    ) AS VARCHAR), '' ORDER BY n))
-    FROM (SELECT *, row_number() OVER () AS n FROM parquet_schema([{files}])) GROUP BY file_name
-"""
-STATISTICS: Final = """
-    SELECT file_name, min({lowest}), max({highest}),
-        bool_or(mine) AND bool_and(NOT mine OR low IS NOT NULL AND high IS NOT NULL
-            OR coalesce(stats_null_count, -1) = num_values),
-        bool_or(mine),
-        CAST(CASE WHEN NOT bool_or(mine) THEN sum(row_group_num_rows) FILTER (column_id = 0)
-            WHEN bool_and(NOT mine OR stats_null_count IS NOT NULL) THEN sum(stats_null_count) FILTER (mine)
-            END AS BIGINT)
-    FROM (
-        SELECT *, lower(path_in_schema) = lower($column) AS mine,
-            CASE WHEN mine THEN stats_min_value END AS low, CASE WHEN mine THEN stats_max_value END AS high
-        FROM parquet_metadata([{files}])
-    ) GROUP BY file_name
-"""
+AT_ONCE: Final = 16
+"""Footers that are read at the same time: on an object store nearly all of it is waiting."""
+FEW: Final = 4
+TICKS: Final = {"nanoseconds": 1, "microseconds": 1_000, "milliseconds": 1_000_000}
 
 
 class Footers:
     """The footers of one source's files.
 
     column: the cursor, if it is a column of the files themselves
+    open:   what gives the bytes of a listed file, or its path
     cache:  the local file that they are kept in
     about:  what they are footers of, so that no other source's are taken for them
     """
 
-    def __init__(self, column: str, cache: Path | None, about: str) -> None:
-        self._column = column
+    def __init__(self, column: str, open_: Callable[[File], str | IO[bytes]], cache: Path | None, about: str) -> None:
+        self._column = column.lower()
+        self._open = open_
         self._cache = cache
         self._about = about
         self._known = {} if cache is None else load(cache, about)
 
-    def schemas(self, connection: DuckDBPyConnection, files: Sequence[File]) -> list[str]:
-        """The hash of each file's columns."""
-        self._learn_schemas(connection, files)
-        return [self._known[file.path].schema for file in files]
+    def of(self, files: Sequence[File]) -> list[Footer]:
+        """The footer of each file. Raises Retryable for a file that is gone, Misconfigured for one that is no
+        parquet."""
+        known = self._known
+        new = [file for file in files if file.path not in known or known[file.path].version != file.version]
+        for file, footer in zip(new, self._read(new), strict=True):
+            known.pop(file.path, None)  # so that it is the newest known
+            known[file.path] = footer
+        if new and self._cache is not None:
+            save(self._cache, self._about, known, len(files))
+        return [known[file.path] for file in files]
 
-    def all(self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[File]) -> list[Footer]:
-        """The footer of each file, with what it says of the cursor."""
-        self._learn_schemas(connection, files)
-        new = [file.path for file in files if self._known[file.path].type != cursor.type]
-        if new:
-            self._learn_statistics(connection, cursor, new)
-            if self._cache is not None:
-                save(self._cache, self._about, self._known, len(files))
-        return [self._known[file.path] for file in files]
-
-    def within(
-        self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[File], window: Range
-    ) -> list[File]:
-        """The files that can hold positions of a window, and at least one that has the column if any does."""
-        pairs = list(zip(files, self.all(connection, cursor, files), strict=True))
-        chosen = [(file, footer) for file, footer in pairs if footer.meets(window)]
+    def within(self, kind: CursorKind, files: Sequence[File], window: Range) -> list[File]:
+        """The files whose statistics can meet a window, and at least one that has the cursor if any does."""
+        pairs = list(zip(files, self.of(files), strict=True))
+        chosen = [(file, footer) for file, footer in pairs if footer.says != kind.type or footer.meets(window)]
         if not any(footer.named for _, footer in chosen):
             named = [pair for pair in pairs if pair[1].named]
             chosen = [*chosen, *named[:1]] if named else pairs
         return [file for file, _ in chosen]
 
-    def _learn_schemas(self, connection: DuckDBPyConnection, files: Sequence[File]) -> None:
-        known = self._known
-        new = {file.path: file.version for file in files}
-        new = {path: version for path, version in new.items() if path not in known or known[path].version != version}
-        for path, schema in _read(connection, SCHEMAS, list(new)):
-            known.pop(path, None)  # so that it is the newest known
-            known[path] = Footer(new[path], schema)
+    def _read(self, files: Sequence[File]) -> Iterator[Footer]:
+        if len(files) <= FEW:
+            yield from map(self._look, files)
+            return
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tidepost-footers") as pool:
+            yield from pool.map(self._look, files)
 
-    def _learn_statistics(self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[str]) -> None:
-        known = self._known
-        for path in files:
-            known[path] = Footer(known[path].version, known[path].schema, cursor.type)
-        lowest, highest = (cursor.position_of(f"CAST({name} AS {cursor.type})") for name in ("low", "high"))
-        sql = STATISTICS.replace("{lowest}", lowest).replace("{highest}", highest)
-        for path, low, high, certain, named, nulls in _read(connection, sql, files, column=self._column):
-            known[path] = Footer(
-                known[path].version, known[path].schema, cursor.type, low, high, bool(certain), bool(named), nulls
-            )
-
-
-def _read(
-    connection: DuckDBPyConnection, sql: str, files: Sequence[str], **values: object
-) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement about `{files}`, asked for some files at a time."""
-
-    def ask(some: Sequence[str]) -> list[tuple[Any, ...]]:
-        cursor = connection.cursor()
+    def _look(self, file: File) -> Footer:
         try:
-            cursor.execute("SET TimeZone = 'UTC'")
-            return cursor.execute(sql.replace("{files}", ", ".join(map(quote_literal, some))), values).fetchall()
-        finally:
-            cursor.close()
+            return self._footer(file, pq.read_metadata(self._open(file)))
+        except pa.ArrowException as error:
+            raise Misconfigured(
+                f"source.files: {file.path} is no parquet file that can be read: {str(error).splitlines()[0]}",
+                hint="Remove it, or write it whole: under another name first, then renamed.",
+            ) from error
+        except OSError as error:
+            raise Retryable(
+                f"source.files: {file.path} was there and cannot be read: {error.strerror or error}",
+                hint="Nothing was lost: run again, and the files are listed anew.",
+            ) from error
 
-    chunks = [files[at : at + CHUNK] for at in range(0, len(files), CHUNK)]
-    if len(chunks) < 2:
-        yield from (row for chunk in chunks for row in ask(chunk))
-        return
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tidepost-footers") as pool:
-        for found in pool.map(ask, chunks):
-            yield from found
+    def _footer(self, file: File, metadata: Any) -> Footer:
+        schema = metadata.schema
+        text = str(schema).partition("\n")[2]  # its first line is an address in memory
+        sha = hashlib.sha256(text.encode()).hexdigest()
+        number = next((n for n in range(len(schema)) if schema.column(n).path.lower() == self._column), None)
+        if number is None:
+            return Footer(file.version, sha, nulls=metadata.num_rows)
+        chunks = [metadata.row_group(n).column(number) for n in range(metadata.num_row_groups)]
+        found = [chunk.statistics for chunk in chunks]
+        nulls = None
+        if all(one is not None and one.has_null_count for one in found):
+            nulls = sum(one.null_count for one in found)
+        says, position = _positions(schema.column(number))
+        ends = [one for one in found if one is not None and one.has_min_max]
+        certain = says is not None and all(
+            one is not None and (one.has_min_max or (one.has_null_count and one.null_count == chunk.num_values))
+            for one, chunk in zip(found, chunks, strict=True)
+        )
+        if not certain or position is None:
+            return Footer(file.version, sha, named=True, nulls=nulls)
+        return Footer(
+            file.version,
+            sha,
+            says=says,
+            lowest=min((position(one.min_raw) for one in ends), default=None),
+            highest=max((position(one.max_raw) for one in ends), default=None),
+            named=True,
+            nulls=nulls,
+        )
+
+
+def _positions(column: Any) -> tuple[CursorType | None, Callable[[int], int] | None]:
+    """The type of cursor that a column of a file is, and what makes positions of the integers in its statistics.
+    Times without a zone are taken as if they were UTC. None for what is not certain."""
+    if column.physical_type not in ("INT32", "INT64") or column.max_repetition_level:
+        return None, None
+    logical = json.loads(column.logical_type.to_json())
+    match logical["Type"]:
+        case "Timestamp" if logical["timeUnit"] in TICKS:
+            tick = TICKS[logical["timeUnit"]]
+            return CursorType.TIMESTAMP, lambda raw: raw * tick
+        case "Date":
+            return CursorType.DATE, lambda raw: raw
+        case "Int" if not logical["isSigned"]:
+            return CursorType.INTEGER, lambda raw: raw % (1 << int(logical["bitWidth"]))
+        case "Int" | "None":
+            return CursorType.INTEGER, lambda raw: raw
+    return None, None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tidepost.paths import (
     HOURS,
@@ -28,8 +27,7 @@ TRIED: Final = 32
 """As many names are tried without asking what a folder holds; of more, those that are there are looked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file or an object as it was listed.
 
     path:    absolute, or `s3://bucket/key`
@@ -52,6 +50,9 @@ class Store(Protocol):
 
     def files(self, folder: str, pattern: Sequence[str]) -> Iterator[File]:
         """The files below a folder that match a glob given level by level, `**` being any number of levels."""
+
+    def open(self, file: File) -> str | IO[bytes]:
+        """A listed file's bytes, in any order; or its path, if it is on this machine."""
 
     def readable(self, connection: DuckDBPyConnection) -> None:
         """Let a connection read the files that were listed."""

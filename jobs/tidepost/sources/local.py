@@ -24,34 +24,47 @@ class LocalFiles:
     def files(self, folder: str, pattern: Sequence[str]) -> Iterator[File]:
         first, *rest = pattern
         if first == "**":
-            yield from self._anywhere(folder, rest or ["*"], set())
-        elif not is_glob(first):
-            path = f"{folder}{plain(first)}"
-            if rest:
-                yield from self.files(f"{path}/", rest)
+            return self._anywhere(folder, rest or ["*"])
+        if is_glob(first):
+            return self._matching(folder, _entries(folder), first, rest)
+        path = f"{folder}{plain(first)}"
+        if rest:
+            return self.files(f"{path}/", rest)
+        found = _found(path, Path(path))
+        return iter([found] if found else [])
+
+    def _matching(
+        self, folder: str, entries: Sequence[os.DirEntry[str]], glob: str, rest: Sequence[str]
+    ) -> Iterator[File]:
+        for entry in entries:
+            if not matches(entry.name, glob):
+                continue
+            if not rest:
+                found = _found(f"{folder}{entry.name}", entry)
+                if found:
+                    yield found
+            elif _is_folder(entry):
+                yield from self.files(f"{folder}{entry.name}/", rest)
+
+    def _anywhere(self, folder: str, rest: Sequence[str]) -> Iterator[File]:
+        """What matches in a folder, or any below it; a link to a folder above is not followed."""
+        waiting = [folder]
+        while waiting:
+            here = waiting.pop()
+            entries = _entries(here)
+            if len(rest) == 1 and is_glob(rest[0]):
+                yield from self._matching(here, entries, rest[0], ())
             else:
-                yield from _if_file(path, Path(path))
-        else:
-            for entry in _entries(folder):
-                if not matches(entry.name, first):
-                    continue
-                if rest and _is_folder(entry):
-                    yield from self.files(f"{folder}{entry.name}/", rest)
-                elif not rest:
-                    yield from _if_file(f"{folder}{entry.name}", entry)
+                yield from self.files(here, rest)
+            for entry in entries:
+                if not entry.name.startswith(".") and _is_folder(entry) and not _leads_up(entry):
+                    waiting.append(f"{here}{entry.name}/")
+
+    def open(self, file: File) -> str:
+        return file.path
 
     def readable(self, connection: DuckDBPyConnection) -> None:
         """DuckDB reads local files by itself."""
-
-    def _anywhere(self, folder: str, rest: Sequence[str], above: set[str]) -> Iterator[File]:
-        """What matches in a folder, or any below it; a link to a folder above is not followed."""
-        real = os.path.realpath(folder)
-        if real in above:
-            return
-        yield from self.files(folder, rest)
-        for name in self.folders(folder):
-            if not name.startswith("."):
-                yield from self._anywhere(f"{folder}{name}/", rest, above | {real})
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -71,16 +84,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise _told(entry.path, error) from error
 
 
-def _if_file(path: str, entry: os.DirEntry[str] | Path) -> Iterator[File]:
+def _leads_up(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder that it lies in."""
+    if not entry.is_symlink():
+        return False
+    target, path = os.path.realpath(entry.path), Path(entry.path)
+    return path.is_relative_to(target) or Path(os.path.realpath(path.parent)).is_relative_to(target)
+
+
+def _found(path: str, entry: os.DirEntry[str] | Path) -> File | None:
     """What is there, if it is a file; one that is gone since its folder was listed is none."""
     try:
         if entry.is_file():
             stat = entry.stat()
-            yield File(path, f"{stat.st_size}-{stat.st_mtime_ns}")
+            return File(path, f"{stat.st_size}-{stat.st_mtime_ns}")
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
         raise _told(path, error) from error
+    return None
 
 
 def _told(path: str, error: OSError) -> TidepostError:

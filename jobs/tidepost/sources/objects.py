@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from tidepost.paths import is_glob, plain
 from tidepost.s3 import Object, Store
@@ -38,6 +38,9 @@ class S3Files:
                 path = f"{self._root}{one.key}"
                 self._objects[path] = one
                 yield File(path, f"{one.size}-{one.etag}")
+
+    def open(self, file: File) -> IO[bytes]:
+        return self._store.reader(self._objects[file.path])
 
     def readable(self, connection: DuckDBPyConnection) -> None:
         readable(connection, self._store, self._objects.values())
