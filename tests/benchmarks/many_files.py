@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.many_files --rows 876000 --folder /tmp/many
 
-prints seconds of CPU and ratios: of a first run, which reads every footer, and of later ones, which find them kept; without
-and with a path template. Each run is a new process: it describes the columns, surveys the year, and reads 24 cuts.
+prints seconds of CPU and ratios: of a first run, which reads every footer, and of later ones, which find them kept;
+without and with a path template. Each run is a new process: it describes the columns, surveys the year and reads
+24 cuts.
 """
 
 from __future__ import annotations
