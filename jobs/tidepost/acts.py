@@ -169,18 +169,27 @@ def act_of(content: Mapping[str, Any]) -> Act:
     )
 
 
-def scanned_after(slices: Iterable[Slice], acts: Sequence[Act]) -> dict[str, Ranges]:
-    """What counts as scanned, per lane, once slices were published and acts done in the order in which they were.
-    A frontier is set in the lane without a name."""
-    found: dict[str, Ranges] = {}
+def scanned_after(slices: Iterable[Slice], acts: Sequence[Act]) -> tuple[dict[str, Ranges], dict[str, Ranges]]:
+    """What counts as scanned, per lane, once slices were published and acts done in the order in which they were;
+    and what of it was passed over. A frontier is set in the lane without a name."""
+    scanned: dict[str, Ranges] = {}
+    passed = Ranges()
+
+    def set_to(move: Move) -> None:
+        nonlocal passed
+        before = scanned.get("", Ranges())
+        scanned[""] = move.on(before)
+        passed = passed.union(scanned[""].minus(before)).minus(before.minus(scanned[""]))
+
     moves = [(act.after, act.did) for act in acts if isinstance(act.did, Move)]
     for one in slices:
         while moves and moves[0][0] < one.sequence:
-            found[""] = moves.pop(0)[1].on(found.get("", Ranges()))
-        found[one.lane] = found.get(one.lane, Ranges()).union([one.range])
+            set_to(moves.pop(0)[1])
+        scanned[one.lane] = scanned.get(one.lane, Ranges()).union([one.range])
+        passed = passed.minus(Ranges((one.range,))) if not one.lane else passed
     for _, move in moves:
-        found[""] = move.on(found.get("", Ranges()))
-    return found
+        set_to(move)
+    return scanned, {"": passed}
 
 
 def skip_reason(why: str) -> str:

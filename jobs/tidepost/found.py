@@ -152,8 +152,11 @@ def _tally_of(content: Mapping[str, Any]) -> Tally:
         scanned=_whole(content["scanned"]),
         published=_whole(content["published"]),
         duplicates=_whole(content["duplicates"]),
+        known=_whole(content["known"]),
         rejected={_text(reason): _whole(rows) for reason, rows in content["rejected"].items()},
         null_cursors=_whole(content["null_cursors"]),
+        ids=_text(content["ids"]),
+        late=float(content["late"]),
     )
 
 

@@ -76,6 +76,7 @@ class Stream:
     planned:   grows by one with every plan; planning compares it
     allotted:  the newest sequence number that was given to a slice, published or not
     pinned:    the staged column types (name → DuckDB type) that the first slice pinned; empty before it
+    columns:   the source's columns (name → DuckDB type) as the newest run that compared them left them
     """
 
     id: int
@@ -85,6 +86,7 @@ class Stream:
     planned: int = 0
     allotted: int = 0
     pinned: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -135,6 +137,19 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """A range of the cursor, and what the scan that looked at it last has seen there.
+
+    rows: all that the scan returned, whatever became of them
+    ids:  the sum of their ids (see `lookback.py`); None for a range that a person passed over
+    """
+
+    range: Range
+    rows: int
+    ids: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to work on one cut or one delivery until `until`. `fence` grows with each new holder.
 
@@ -176,18 +191,24 @@ class Tally:
 
     published:    rows in the slice
     duplicates:   rows dropped because an equal row of the same id was published, or stands in this slice
+    known:        in a scan that looks again: rows that were published, or set aside, when they were scanned before
     rejected:     reason → rows set aside (conflicts and `changed_after_sent` included)
     null_cursors: rows of the source whose cursor is NULL, which no range can hold; not part of `scanned`
+    ids:          the sum of the ids of all rows scanned (see `lookback.py`); empty where nobody summed them
+    late:         in a lookback scan: how far below the top the earliest of the published rows was, in seconds
     """
 
     scanned: int = 0
     published: int = 0
     duplicates: int = 0
+    known: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     null_cursors: int = 0
+    ids: str = ""
+    late: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scanned != self.published + self.duplicates + sum(self.rejected.values()):
+        if self.scanned != self.published + self.duplicates + self.known + self.rejects:
             raise ValueError(f"rows unaccounted for: {self}")
 
     @property
@@ -195,14 +216,16 @@ class Tally:
         return sum(self.rejected.values())
 
     def plus(self, other: Tally) -> Tally:
-        """Both together."""
+        """Both together, without the ids."""
         reasons = {*self.rejected, *other.rejected}
         return Tally(
             scanned=self.scanned + other.scanned,
             published=self.published + other.published,
             duplicates=self.duplicates + other.duplicates,
+            known=self.known + other.known,
             rejected={name: self.rejected.get(name, 0) + other.rejected.get(name, 0) for name in sorted(reasons)},
             null_cursors=max(self.null_cursors, other.null_cursors),
+            late=max(self.late, other.late),
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tidepost.cursor import DAY, CursorKind, CursorType
-from tidepost.model import Coverage, Cut, Request
+from tidepost.model import Coverage, Cut, Request, ScanKind
 from tidepost.ports import Survey
 from tidepost.ranges import Range, Ranges
 
@@ -54,9 +54,9 @@ def bound(limit: int, highest: int | None, tick: int) -> int | None:
 
 
 def plan(
-    request: Request, *, todo: Ranges, bound: int | None, survey: Survey, sizing: Sizing, lane: str = ""
+    kind: ScanKind, *, todo: Ranges, bound: int | None, survey: Survey, sizing: Sizing, lane: str = ""
 ) -> tuple[Cut, ...]:
-    """The cuts that cover every pending position below `bound`, oldest first; empty when nothing is new.
+    """The cuts of a scan that cover every pending position below `bound`, oldest first; empty when nothing is new.
 
     Together they cover `todo` below the bound without a gap or an overlap; empty stretches between rows belong to
     a cut, so that they count as scanned. One cursor value is never split.
@@ -64,7 +64,7 @@ def plan(
     if bound is None:
         return ()
     return tuple(
-        Cut(id=0, kind=request.kind, range=piece, lane=lane, estimated=rows)
+        Cut(id=0, kind=kind, range=piece, lane=lane, estimated=rows)
         for one in todo
         if one.start < bound
         for piece, rows in _pieces(Range(one.start, min(one.end, bound)), survey, sizing)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from tidepost.model import (
+    Bucket,
     Coverage,
     Cut,
     Delivery,
@@ -55,16 +56,23 @@ class Survey:
     null_cursors: int = 0
 
 
-CURSOR = "tidepost:cursor"
-"""The column of a source's relation that holds each row's position."""
+CURSOR, FILE = "tidepost:cursor", "tidepost:file"
+"""Columns of a source's relation: each row's position, and, where the relation has `layouts`, the row's file."""
+
+Layout = Mapping[str, str]
+"""A file's own columns: name in lower case → DuckDB type, empty where the file does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """SQL that reads a range of a source inside the caller's DuckDB connection, with its bound values."""
+    """SQL that reads a range of a source inside the caller's DuckDB connection, with its bound values.
+
+    layouts: the files among those read whose own columns are not those of all files together
+    """
 
     sql: str
     values: Mapping[str, object]
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -87,6 +95,15 @@ class Source(Protocol):
     ) -> AbstractContextManager[Relation]:
         """The rows of a range, to be read once before the block ends; after it nothing stays open at the source.
         The relation has `columns` as the source types them, and `CURSOR`, the row's position as BIGINT or HUGEINT."""
+
+
+@runtime_checkable
+class OfFiles(Protocol):
+    """What a source adds whose rows lie in files, each with columns of its own."""
+
+    def layouts(self, window: Range) -> Mapping[str, Layout]:
+        """As `Relation.layouts`, of the files that can hold rows of a range; empty where files do not say their
+        columns."""
 
 
 # --------------------------------------------------------------------------------------------------- staging
@@ -272,6 +289,9 @@ class Plans(Protocol):
     def find(self, job: str, name: StreamName) -> Stream | None:
         """The stream, or None where it was never registered; writes nothing."""
 
+    def know(self, stream: Stream, columns: Mapping[str, str]) -> None:
+        """Remember the source's columns, to compare those of later runs with."""
+
     def coverage(self, stream: Stream) -> Coverage:
         """What is scanned and what is promised to open cuts."""
 
@@ -289,6 +309,13 @@ class Plans(Protocol):
 
     def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
         """The cuts that are not done, oldest first."""
+
+    def buckets(self, stream: Stream, window: Range) -> tuple[Bucket, ...]:
+        """The buckets that meet a window of the cursor, in order. They never overlap; a cut that is done leaves
+        one of its whole range, in place of all that it meets. What is scanned and in no bucket is unknown."""
+
+    def rejected(self, stream: Stream, window: Range) -> tuple[int, ...]:
+        """The cuts that are done, meet a window of the cursor, and set rows aside."""
 
 
 class Leases(Protocol):
@@ -397,6 +424,9 @@ class Reports(Protocol):
 
     def highest_seen(self, stream: Stream, before: float) -> int | None:
         """The greatest cursor logged at or before a time, or None."""
+
+    def first_seen(self, stream: Stream, position: int) -> float | None:
+        """When a cursor of at least this was logged first, or None."""
 
 
 class Ledger(Protocol):

@@ -159,6 +159,7 @@ def _pinned(staging: Staging, engine: Engine, found: Found) -> dict[str, str]:
 
 def _takeover(job: Job, found: Found, pinned: Mapping[str, str]) -> Takeover:
     skipped = {(act.did.sequence, act.did.destination): act for act in found.acts if isinstance(act.did, Skip)}
+    scanned, passed = scanned_after(found.slices, found.acts)
     strangers = sorted({name for _, name in (*found.sends, *skipped)} - {job.destination.name})
     return Takeover(
         job=job.name,
@@ -167,7 +168,8 @@ def _takeover(job: Job, found: Found, pinned: Mapping[str, str]) -> Takeover:
         newest=found.newest,
         pinned=pinned,
         slices=_slices(found),
-        scanned=scanned_after(found.slices, found.acts),
+        scanned=scanned,
+        passed=passed,
         deliveries=tuple(
             _delivery(one, name, found, skipped.get((one.sequence, name)))
             for name in (job.destination.name, *strangers)

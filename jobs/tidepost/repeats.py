@@ -5,7 +5,8 @@ that lose rows.
 
 | the row's id is                | and its content is | so it is                                            |
 |--------------------------------|--------------------|-----------------------------------------------------|
-| in the index                   | the same           | a duplicate: dropped and counted                    |
+| in the index                   | the same           | a duplicate: dropped and counted; in a scan that     |
+|                                |                    | looks again, known                                  |
 | in the index                   | another            | `changed_after_sent`: what was sent is immutable    |
 | in the cut more than once      | the same           | a duplicate                                         |
 | in the cut more than once      | another            | `conflicting_id`, but for the smallest (cursor, content) |
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -32,7 +34,7 @@ from tidepost.writer import KEYS, Draft, ParquetFile
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-DUPLICATE, CHANGED, CONFLICT = "duplicate", "changed_after_sent", "conflicting_id"
+DUPLICATE, KNOWN, CHANGED, CONFLICT = "duplicate", "known", "changed_after_sent", "conflicting_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Resolved:
 
     drafts: tuple[Draft, ...]
     duplicates: int
+    known: int
     rejects: pa.Table
 
 
@@ -53,31 +56,39 @@ def resolve(
     *,
     columns: Sequence[str],
     index: Relation | None,
+    refused: Relation | None = None,
     inside: bool,
+    again: bool = False,
 ) -> Resolved:
     """Drop and set aside what repeats an id.
 
     columns: the staged ones; equal content means equal values in all of them
     index:   the published rows to look ids up in (`columns` at least), or None where there are none
+    refused: published rows that a destination refused: a row that is equal to one of them is known, any other of its
+             id may go
     inside:  look for repeats among the drafts too; needs the writer's `keys.arrow` beside them, in its state
+    again:   the rows were scanned before: one that is published is known, and no duplicate
     """
     if not drafts:
-        return Resolved((), 0, NO_REJECTS)
+        return Resolved((), 0, 0, NO_REJECTS)
     connection.execute("CREATE OR REPLACE TEMP TABLE tidepost_doomed (part INTEGER, row BIGINT, verdict VARCHAR)")
     rows = _rows(drafts)
     if index is not None:
-        _against(connection, rows, columns, index)
+        _against(connection, rows, columns, index, same=KNOWN if again else DUPLICATE, other=CHANGED)
+    if refused is not None:
+        _against(connection, rows, columns, refused, same=KNOWN, other=None)
     if inside:
         _inside(connection, drafts, rows, columns)
     counts = {
-        int(part): (int(lost), int(duplicates))
-        for part, lost, duplicates in connection.execute(
-            "SELECT part, count(*), count(*) FILTER (verdict = $duplicate) FROM tidepost_doomed GROUP BY part",
-            {"duplicate": DUPLICATE},
+        int(part): (int(lost), int(duplicates), int(known))
+        for part, lost, duplicates, known in connection.execute(
+            "SELECT part, count(*), count(*) FILTER (verdict = $duplicate), count(*) FILTER (verdict = $known) "
+            "FROM tidepost_doomed GROUP BY part",
+            {"duplicate": DUPLICATE, "known": KNOWN},
         ).fetchall()
     }
     if not counts:
-        return Resolved(tuple(drafts), 0, NO_REJECTS)
+        return Resolved(tuple(drafts), 0, 0, NO_REJECTS)
     rejects = _rejects(connection, rows, columns)
     left = [
         draft if draft.part.number not in counts else _without(connection, draft, counts[draft.part.number][0])
@@ -85,9 +96,25 @@ def resolve(
     ]
     return Resolved(
         tuple(draft for draft in left if draft is not None),
-        sum(duplicates for _, duplicates in counts.values()),
+        sum(duplicates for _, duplicates, _ in counts.values()),
+        sum(known for _, _, known in counts.values()),
         rejects,
     )
+
+
+def earliest(connection: DuckDBPyConnection, folder: Path) -> int | None:
+    """The smallest cursor of the rows that the last `resolve` left; None where it left none. `folder` holds their
+    `keys.arrow`, as it was written."""
+    with pa.memory_map(str(folder / KEYS)) as mapped:
+        keys = pa.ipc.open_file(mapped).read_all()
+        connection.register("tidepost_keys", keys)
+        try:
+            left = "(part, row) NOT IN (SELECT (part, row) FROM tidepost_doomed)"
+            found = connection.execute(f"SELECT min(cursor) FROM tidepost_keys WHERE {left}").fetchall()[0][0]
+        finally:
+            connection.unregister("tidepost_keys")
+            del keys
+    return None if found is None else int(found)
 
 
 def _rows(drafts: Sequence[Draft]) -> str:
@@ -111,7 +138,16 @@ def _json(columns: Sequence[str]) -> str:
     return f"CAST(to_json({{{pairs}}}) AS VARCHAR)"
 
 
-def _against(connection: DuckDBPyConnection, rows: str, columns: Sequence[str], index: Relation) -> None:
+def _against(
+    connection: DuckDBPyConnection,
+    rows: str,
+    columns: Sequence[str],
+    index: Relation,
+    *,
+    same: str,
+    other: str | None,
+) -> None:
+    """Give rows whose id is in the index their verdict, by content; with None for `other`, such rows may go."""
     content = _content(columns)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE tidepost_known AS SELECT DISTINCT {ID} AS id FROM ({rows}) "
@@ -126,11 +162,12 @@ def _against(connection: DuckDBPyConnection, rows: str, columns: Sequence[str], 
         dict(index.values),
     )
     connection.execute(
-        f"INSERT INTO tidepost_doomed SELECT _part, _row, "
-        f"CASE WHEN (id, content) IN (SELECT (id, content) FROM tidepost_sent) THEN $duplicate ELSE $changed END "
+        f"INSERT INTO tidepost_doomed SELECT * FROM (SELECT _part, _row, "
+        f"CASE WHEN (id, content) IN (SELECT (id, content) FROM tidepost_sent) THEN $same ELSE $other END AS verdict "
         f"FROM (SELECT _part, _row, {ID} AS id, {content} AS content FROM ({rows}) AS r "
-        f"WHERE {ID} IN (SELECT id FROM tidepost_known))",
-        {"duplicate": DUPLICATE, "changed": CHANGED},
+        f"WHERE {ID} IN (SELECT id FROM tidepost_known))) WHERE verdict IS NOT NULL "
+        f"AND (_part, _row) NOT IN (SELECT (part, row) FROM tidepost_doomed)",
+        {"same": same, "other": other},
     )
 
 
@@ -167,9 +204,9 @@ def _inside(connection: DuckDBPyConnection, drafts: Sequence[Draft], rows: str, 
 def _rejects(connection: DuckDBPyConnection, rows: str, columns: Sequence[str]) -> pa.Table:
     found = connection.execute(
         f"SELECT lost.verdict AS reason, r.{ID}, {_json(columns)} AS row FROM ({rows}) AS r "
-        f"JOIN (SELECT part AS _part, row AS _row, verdict FROM tidepost_doomed WHERE verdict <> $duplicate) AS lost "
-        f"USING (_part, _row) ORDER BY _part, _row",
-        {"duplicate": DUPLICATE},
+        f"JOIN (SELECT part AS _part, row AS _row, verdict FROM tidepost_doomed "
+        f"WHERE verdict NOT IN ($duplicate, $known)) AS lost USING (_part, _row) ORDER BY _part, _row",
+        {"duplicate": DUPLICATE, "known": KNOWN},
     )
     return found.to_arrow_table().cast(NO_REJECTS.schema)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from tidepost.batches import close_batches
@@ -24,9 +24,11 @@ from tidepost.cursor import EPOCH, CursorKind, CursorType, to_nanoseconds
 from tidepost.deliver import Courier
 from tidepost.engine import Engine
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
-from tidepost.events import CutStaged, Event, Notice, Planned, Settled
+from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
 from tidepost.job import Job
 from tidepost.leases import Keeper
+from tidepost.lookback import CLOSE_TO_LOOKBACK, count, differing, late_warning, lateness
+from tidepost.lookback import window as lookback_window
 from tidepost.model import (
     Coverage,
     Cut,
@@ -34,6 +36,7 @@ from tidepost.model import (
     Delivery,
     DeliveryState,
     Request,
+    ScanKind,
     Stream,
     StreamName,
     Tally,
@@ -42,8 +45,8 @@ from tidepost.outbound import Outbound, Patience
 from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
 from tidepost.ports import Destination, Ledger, Records, Source, Staging, Survey
 from tidepost.publish import Publisher
-from tidepost.ranges import Range
-from tidepost.stage import Stage
+from tidepost.ranges import Range, Ranges
+from tidepost.stage import Stage, Staged
 
 HIGHEST_INTEGER = 2**63 - 1
 REFINEMENTS = 3
@@ -117,13 +120,41 @@ def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
     coverage = world.ledger.plans.coverage(stream) if stream is not None else Coverage(0)
     limit = _limit(world, stream, kind, start)
     todo = pending(request, start=start, limit=limit, coverage=coverage)
+    late: tuple[Cut, ...] = ()
+    if stream is not None and request.kind is ScanKind.INCREMENTAL:
+        late = _look_back(world, stream, coverage, kind, start)
     if not todo:
-        return Prospect((), coverage, kind, None, Survey(None, ()))
-    sizing = Sizing.of(kind, job.limits.cut_rows)
-    hull = Range(todo.items[0].start, todo.items[-1].end)
-    survey = _refined(world.source, world.source.survey(hull), sizing)
+        return Prospect(late, coverage, kind, None, Survey(None, ()))
+    survey = _surveyed(world, todo, kind)
     end = bound(limit, survey.highest, kind.tick)
-    return Prospect(plan(request, todo=todo, bound=end, survey=survey, sizing=sizing), coverage, kind, end, survey)
+    cuts = plan(request.kind, todo=todo, bound=end, survey=survey, sizing=_sizing(world, kind))
+    return Prospect((*late, *cuts), coverage, kind, end, survey)
+
+
+def _look_back(world: World, stream: Stream, coverage: Coverage, kind: CursorKind, start: int) -> tuple[Cut, ...]:
+    """The cuts over what is scanned already and holds other rows by now."""
+    scanned, planned = (ranges.get("", Ranges()) for ranges in (coverage.scanned, coverage.planned))
+    lookback, reports = world.job.cursor.lookback, world.ledger.reports
+    window = lookback_window(scanned, lookback, kind, start=start, stream=stream, reports=reports)
+    if window is None:
+        return ()
+    buckets = world.ledger.plans.buckets(stream, window)
+    found = count(world.job, world.source, world.engine, buckets)
+    todo = differing(window, scanned=scanned, planned=planned, buckets=buckets, found=found)
+    if not todo:
+        return ()
+    survey, end = _surveyed(world, todo, kind), todo.items[-1].end
+    return plan(ScanKind.LOOKBACK, todo=todo, bound=end, survey=survey, sizing=_sizing(world, kind))
+
+
+def _sizing(world: World, kind: CursorKind) -> Sizing:
+    return Sizing.of(kind, world.job.limits.cut_rows)
+
+
+def _surveyed(world: World, todo: Ranges, kind: CursorKind) -> Survey:
+    """What the source holds from the beginning to the end of some ranges."""
+    hull = Range(todo.items[0].start, todo.items[-1].end)
+    return _refined(world.source, world.source.survey(hull), _sizing(world, kind))
 
 
 def _now(world: World) -> float:
@@ -144,10 +175,10 @@ def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) ->
 
 
 def _log_highest(world: World, stream: Stream) -> None:
-    """Remember how far a growing id is by now, for the runs after `settle`."""
+    """Remember how far a growing id is by now, for the runs after `settle` and within `lookback`."""
     kind = world.source.cursor()
     start = start_of(world.job, kind)
-    if kind.type is CursorType.INTEGER and world.job.cursor.settle and start < HIGHEST_INTEGER:
+    if kind.type is CursorType.INTEGER and start < HIGHEST_INTEGER:
         highest = world.source.survey(Range(start, HIGHEST_INTEGER)).highest
         if highest is not None:
             world.ledger.reports.seen(stream, _now(world), highest)
@@ -202,9 +233,11 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
         else:
             notice(Planned(tuple(todo), len(resumed) + len(deliveries), 0, None))
         if todo or deliveries:
+            changes = tools.stage.drifted(stream, todo)
             columns = tools.stage.shape(stream).staged
             for destination in world.destinations:
                 destination.check(stream.name, columns)
+            _know_columns(world, stream, changes, notice)
         for delivery in deliveries:
             tools.outbound[delivery.destination].add(delivery)
         for cut in todo:
@@ -230,6 +263,15 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     return outcome
 
 
+def _know_columns(world: World, stream: Stream, changes: Sequence[str], notice: Notice) -> None:
+    """Tell what changed of the source's columns, and remember them, so that it is told once."""
+    for text in changes:
+        notice(Warned(text))
+    columns = world.source.columns()
+    if columns != stream.columns:
+        world.ledger.plans.know(stream, columns)
+
+
 def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice) -> tuple[Delivery, ...]:
     """Stage and publish one cut; returns the deliveries that it created."""
     began, stream = time.monotonic(), outcome.stream
@@ -242,7 +284,11 @@ def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice)
             return ()  # another run has published it since we listed it; its deliveries are open in the ledger
         fresh = world.ledger.plans.find(stream.job, stream.name) or stream
         staged = tools.stage.stage(lease, fresh, cut, null_cursors=outcome.tally.null_cursors)
+        if staged.earliest is not None:
+            staged = _timed(world, fresh, staged, staged.earliest)
         done = tools.publisher.publish(tools.stage, lease, fresh, cut, staged)
+    if staged.tally.late > CLOSE_TO_LOOKBACK * world.job.cursor.lookback.total_seconds():
+        notice(Warned(late_warning(staged.tally.late, world.job.cursor.lookback)))
     outcome.cuts += 1
     outcome.tally = outcome.tally.plus(done.tally)
     if done.slice is not None:
@@ -250,6 +296,14 @@ def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice)
         outcome.size += done.slice.size
     notice(CutStaged(cut, done.tally, done.slice, time.monotonic() - began))
     return done.deliveries
+
+
+def _timed(world: World, stream: Stream, staged: Staged, earliest: int) -> Staged:
+    """What a lookback found, with how late it was."""
+    scanned = world.ledger.plans.coverage(stream).scanned.get("", Ranges())
+    kind, reports = world.source.cursor(), world.ledger.reports
+    late = lateness(earliest, scanned, kind, stream=stream, reports=reports)
+    return replace(staged, tally=replace(staged.tally, late=late))
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from tidepost.units import RejectLimit
 
 CursorType: TypeAlias = Literal["timestamp", "date", "integer"]
 FileFormat: TypeAlias = Literal["parquet", "csv", "json"]
+Drift: TypeAlias = Literal["fail", "ignore_new", "quarantine"]
 
 _SUFFIX: Final = re.compile(
     r"\.(?:(parquet)|(csv|json|jsonl|ndjson)(?:\.(?:gz|zst))?)$",

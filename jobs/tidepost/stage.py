@@ -11,16 +11,19 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from tidepost.drift import check_files, check_pinned, check_source, misfits
 from tidepost.engine import BATCH_ROWS, translated
 from tidepost.errors import Retryable
 from tidepost.job import Job
-from tidepost.model import Cut, Lease, Stream, Tally
-from tidepost.ports import Ledger, PartRef, Records, Relation, Source, Staging
-from tidepost.ranges import Range
-from tidepost.rejects import NO_REJECTS, read_tombstones
-from tidepost.repeats import Resolved, resolve
-from tidepost.shape import ID, REASON, ROW, Shape, shape
+from tidepost.lookback import told_sum
+from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
+from tidepost.ports import Ledger, OfFiles, PartRef, Records, Relation, Source, Staging
+from tidepost.ranges import Range, Ranges
+from tidepost.rejects import NO_REJECTS, read_rejects, read_tombstones, rejects_key
+from tidepost.repeats import Resolved, earliest, resolve
+from tidepost.shape import HASH, ID, REASON, ROW, Shape, shape
 from tidepost.writer import Draft, Writer, staged_schema
 
 BATCHES_IN_FLIGHT = 2
@@ -30,16 +33,20 @@ BATCHES_IN_FLIGHT = 2
 class Staged:
     """A cut's rows, ready to be published.
 
+    cut:     what was staged
     version: of the stream, at which the index was looked at
     rejects: columns `reason`, `partner_inference_id`, `row`
     columns: of the staged files, name → DuckDB type
+    earliest: the smallest cursor of the rows left, in a lookback scan
     """
 
+    cut: Cut
     drafts: tuple[Draft, ...]
     tally: Tally
     rejects: pa.Table
     version: int
     columns: Mapping[str, str]
+    earliest: int | None = None
 
     @property
     def window(self) -> Range | None:
@@ -63,12 +70,33 @@ class Stage:
 
     def shape(self, stream: Stream) -> Shape:
         """The job's mapping against the source as it is now and the types as they were pinned."""
-        return shape(
+        target = shape(
             self.job.mapping,
             self.source.columns(),
             pinned=stream.pinned,
             finite_only=self.job.limits.non_finite == "reject",
+            quarantine=self._quarantine,
         )
+        check_pinned(target.staged, stream.pinned)
+        return target
+
+    @property
+    def _quarantine(self) -> bool:
+        return self.job.drift == "quarantine"
+
+    def drifted(self, stream: Stream, cuts: Sequence[Cut]) -> tuple[str, ...]:
+        """What changed of the source's columns since the run before, and is to be told once.
+
+        Raises Misconfigured for what no row may be staged with: of the source, and of the files that `cuts` read.
+        """
+        target = self.shape(stream)
+        # What was seen before the first slice binds nothing.
+        before = stream.columns if stream.pinned else {}
+        told = check_source(self.job, before, self.source.columns())
+        if isinstance(self.source, OfFiles):
+            for window in Ranges.of([cut.range for cut in cuts]):
+                check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=self._quarantine))
+        return told
 
     def stage(self, lease: Lease, stream: Stream, cut: Cut, *, null_cursors: int = 0) -> Staged:
         """Read a cut once, check each row, and write what can be sent and is not yet published.
@@ -81,10 +109,14 @@ class Stage:
         target = self.shape(stream)
         folder = self.staging.scratch(stream, cut.id, lease.fence)
         with self._told(f"staging {cut.kind} cut {cut.id}"):
-            drafts, rejects = self._write(target, cut, folder)
+            drafts, rejects, ids = self._write(target, cut, folder)
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
-            plain = Staged(drafts, Tally(null_cursors=null_cursors), rejects, 0, target.staged)
-            return self._resolved(stream, plain, scanned=scanned, since=None)
+            nothing_yet = Tally(null_cursors=null_cursors, ids=ids)
+            staged = Staged(cut, drafts, nothing_yet, rejects, 0, target.staged)
+            staged = self._resolved(stream, staged, scanned=scanned, since=None)
+            if cut.kind is ScanKind.LOOKBACK and staged.drafts:
+                staged = replace(staged, earliest=earliest(self.connection, folder))
+            return staged
 
     def look_again(self, stream: Stream, staged: Staged) -> Staged:
         """The same rows after somebody else published: looked up once more, in what is new since."""
@@ -105,12 +137,15 @@ class Stage:
                 hint="Free or mend the disk, then run again.",
             ) from error
 
-    def _write(self, target: Shape, cut: Cut, folder: Path) -> tuple[tuple[Draft, ...], pa.Table]:
+    def _write(self, target: Shape, cut: Cut, folder: Path) -> tuple[tuple[Draft, ...], pa.Table, str]:
+        """The files of a cut's rows, those that cannot be sent, and the sum of all their ids."""
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
         with ExitStack() as stack:
             relation = stack.enter_context(self.source.read(self.connection, cut.range, target.reads))
-            sql, values = target.sql(relation.sql), dict(relation.values)
+            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
+            check_files(self.job, found)  # a file may have come since the run began
+            sql, values = target.sql(relation.sql, {one.reason: [*one.files] for one in found}), dict(relation.values)
             reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(
                 Writer(
@@ -123,13 +158,15 @@ class Stage:
             )
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="tidepost-writer"))
             waiting: deque[Future[None]] = deque()
+            ids = 0
             for batch in reader:
+                ids += pc.sum(batch.column(HASH)).as_py()
                 waiting.append(pool.submit(writer.add, _sifted(batch, rejected)))
                 if len(waiting) > BATCHES_IN_FLIGHT:
                     waiting.popleft().result()
             for one in waiting:
                 one.result()
-            return writer.finish(), _rejects(rejected)
+            return writer.finish(), _rejects(rejected), told_sum(ids)
 
     def _resolved(
         self,
@@ -140,37 +177,56 @@ class Stage:
         since: int | None,
     ) -> Staged:
         """Look every id up: in the slices published after `since` (None: all, and in the cut itself)."""
+        again = staged.cut.kind is not ScanKind.INCREMENTAL
         window = staged.window
         near = None if window is None else self._near(window)
         published = self.ledger.slices.published(stream, near)
         parts = [one for one in published.parts if since is None or one.sequence > since]
         if window is None:
             parts = []
-        index = self._index(stream, parts)
+        index, refused = self._index(stream, parts)
         result = resolve(
-            self.connection, staged.drafts, columns=tuple(staged.columns), index=index, inside=since is None
+            self.connection,
+            staged.drafts,
+            columns=tuple(staged.columns),
+            index=index,
+            # A backfill sends what was refused once more, a lookback finds it every time.
+            refused=refused if staged.cut.kind is ScanKind.LOOKBACK else None,
+            inside=since is None,
+            again=again,
         )
-        rejects = pa.concat_tables([staged.rejects, result.rejects])
+        aside = pa.concat_tables([staged.rejects, result.rejects])
+        rejects = self._new(stream, staged.cut, aside) if again else aside
+        known = result.known + aside.num_rows - rejects.num_rows
         return replace(
             staged,
             drafts=result.drafts,
             rejects=rejects,
             version=published.version,
-            tally=_tally(staged.tally, scanned, result, rejects),
+            tally=_tally(staged.tally, scanned, result, rejects, known),
         )
 
     def _near(self, window: Range) -> Range:
         around = int(self.job.cursor.lookback.total_seconds()) * 1_000_000
         return Range(window.start - around, window.end + around)
 
-    def _index(self, stream: Stream, parts: Sequence[PartRef]) -> Relation | None:
-        """The published rows of some parts, without those that a destination provably refused."""
+    def _new(self, stream: Stream, cut: Cut, rejects: pa.Table) -> pa.Table:
+        """The rejects that no earlier scan of the cut's range has set aside."""
+        before = [
+            read_rejects(self.records, rejects_key(stream, other))
+            for other in (self.ledger.plans.rejected(stream, cut.range) if rejects.num_rows else ())
+        ]
+        known = pa.concat_tables([NO_REJECTS, *before]).column("row").combine_chunks()
+        return rejects.filter(pc.invert(pc.is_in(rejects.column("row"), known)))
+
+    def _index(self, stream: Stream, parts: Sequence[PartRef]) -> tuple[Relation | None, Relation | None]:
+        """The published rows of some parts, without those that a destination provably refused; and these."""
         if not parts:
-            return None
+            return None, None
         rows = self.staging.relation(self.connection, stream, [one.part for one in parts])
         refused = read_tombstones(self.records, stream, {one.sequence for one in parts})
         if not refused:
-            return rows
+            return rows, None
         gone = pa.table(
             {
                 "path": [one.part.path for one in parts for _ in refused.get(one.sequence, ())],
@@ -178,8 +234,9 @@ class Stage:
             }
         )
         self.connection.register("tidepost_tombstones", gone)
-        left = f"(_part, {ID}) NOT IN (SELECT (path, id) FROM tidepost_tombstones)"
-        return Relation(f"SELECT * FROM ({rows.sql}) WHERE {left}", rows.values)
+        of = f"(_part, {ID}) IN (SELECT (path, id) FROM tidepost_tombstones)"
+        chosen = [Relation(f"SELECT * FROM ({rows.sql}) WHERE {test}", rows.values) for test in (f"NOT {of}", of)]
+        return chosen[0], chosen[1]
 
 
 def _sifted(batch: pa.RecordBatch, rejected: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -196,11 +253,12 @@ def _rejects(rejected: Sequence[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(rejected, NO_REJECTS.schema) if rejected else NO_REJECTS
 
 
-def _tally(before: Tally, scanned: int, result: Resolved, rejects: pa.Table) -> Tally:
-    return Tally(
+def _tally(before: Tally, scanned: int, result: Resolved, rejects: pa.Table, known: int) -> Tally:
+    return replace(
+        before,
         scanned=scanned,
         published=sum(draft.part.rows for draft in result.drafts),
         duplicates=before.duplicates + result.duplicates,
+        known=before.known + known,
         rejected=dict(sorted(Counter(rejects.column("reason").to_pylist()).items())),
-        null_cursors=before.null_cursors,
     )

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
+from tidepost.lookback import CLOSE_TO_LOOKBACK, late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
 from tidepost.plan import frontier, high_water_mark
 
@@ -68,6 +69,7 @@ class StreamStatus:
     """One stream of a job; numbers as in `StreamSummary`.
 
     frontier: as text, or None
+    too_late: a warning, where rows came nearly as late as a lookback reaches
     """
 
     name: StreamName
@@ -78,6 +80,9 @@ class StreamStatus:
     size: int
     duplicates: int
     rejected: Mapping[str, int]
+    late_rows: int
+    late: float
+    too_late: str | None
     null_cursors: int
     publishing: int | None
     last_published_at: float | None
@@ -119,7 +124,7 @@ def job_status(
 
 
 def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float) -> StreamStatus:
-    kind = cursor_kind(job, of.scanned)
+    kind, lookback = cursor_kind(job, of.scanned), job.cursor.lookback
     start = _start(job, kind)
     fronts = {lane: frontier(start, of.scanned, lane) for lane in of.scanned}
     known = {one.destination: one for one in of.destinations}
@@ -133,6 +138,9 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
         size=of.size,
         duplicates=of.duplicates,
         rejected=dict(of.rejected),
+        late_rows=of.late_rows,
+        late=of.late,
+        too_late=late_warning(of.late, lookback) if of.late > CLOSE_TO_LOOKBACK * lookback.total_seconds() else None,
         null_cursors=of.null_cursors,
         publishing=of.publishing,
         last_published_at=of.last_published_at,

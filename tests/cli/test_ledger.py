@@ -181,6 +181,7 @@ def test_what_another_tool_sent_is_not_sent_after_the_frontier_was_set_forward(
 def test_what_is_above_a_frontier_that_was_set_back_is_looked_at_again(
     world: World, tidepost: Shell, upload: Upload
 ) -> None:
+    world.define(cursor={"lookback": "0s"})
     world.log("monday", rows(60))
     upload()
     world.log("late", rows(10, first=60, at=after(minutes=30)))

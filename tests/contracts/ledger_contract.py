@@ -99,14 +99,14 @@ def part(number: int, hours: dict[int, int]) -> Part:
 def draft(of: Cut, *parts: Part, held: str | None = None, **tally: Any) -> Slice:
     rows = sum(one.rows for one in parts)
     rejected = tally.get("rejected", {})
-    counted = Tally(
-        rows + tally.get("duplicates", 0) + sum(rejected.values()),
-        rows,
-        tally.get("duplicates", 0),
-        rejected,
-        tally.get("null_cursors", 0),
-    )
+    dropped = sum(tally.get(name, 0) for name in ("duplicates", "known"))
+    counted = Tally(rows + dropped + sum(rejected.values()), rows, **tally)
     return Slice(0, of.id, of.kind, of.range, parts, counted, of.lane, held)
+
+
+def seen(rows: int) -> Tally:
+    """What a scan saw that found `rows` rows, all of them known."""
+    return Tally(scanned=rows, known=rows, ids=f"sum {rows}")
 
 
 def lease_cut(ledger: SqlLedger, of: Cut, owner: str = "worker") -> Lease:
@@ -323,8 +323,8 @@ class LedgerContract:
         assert [replace(one, id=0) for one in written] == asked
         assert len({one.id for one in written} - {0}) == 3
 
-    def test_positions_of_any_size_come_back_exactly(self, ledger: SqlLedger) -> None:
-        huge = replace(cut(-(10**40) - 1, 10**40 + 1), estimated=None)
+    def test_positions_of_39_digits_come_back_exactly(self, ledger: SqlLedger) -> None:
+        huge = replace(cut(-(10**39) + 1, 10**39 - 1), estimated=None)
         (written,) = plan(ledger, huge)
         assert written.range == huge.range
         assert ledger.plans.coverage(stream_of(ledger)).planned == {"": Ranges((huge.range,))}
@@ -335,6 +335,47 @@ class LedgerContract:
         publish(ledger, one)
         coverage = ledger.plans.coverage(stream_of(ledger))
         assert (coverage.scanned, coverage.planned) == ({"": Ranges((Range(0, 10),))}, {})
+
+    def test_a_cut_that_is_done_leaves_a_bucket_in_place_of_those_it_meets(self, ledger: SqlLedger) -> None:
+        ends = [(-10, 0), (0, 10), (10, 20), (20, 30)]
+        for number, one in enumerate(plan(ledger, *[cut(*between) for between in ends])):
+            ledger.slices.empty(lease_cut(ledger, one), stream_of(ledger), one, seen(number))
+        whole = Range(-(10**38), 10**38)
+        assert [(one.range, one.rows, one.ids) for one in ledger.plans.buckets(stream_of(ledger), whole)] == [
+            (Range(*between), number, f"sum {number}") for number, between in enumerate(ends)
+        ]
+        (again,) = plan(ledger, replace(cut(5, 20), kind=ScanKind.BACKFILL))
+        publish(ledger, again, ids="sum of all")
+        left = ledger.plans.buckets(stream_of(ledger), whole)
+        assert [one.range for one in left] == [Range(-10, 0), Range(5, 20), Range(20, 30)]
+        assert left[1].ids == "sum of all"
+
+    @pytest.mark.parametrize(
+        ("window", "met"), [((0, 1), [0]), ((9, 11), [0, 10]), ((19, 25), [10]), ((20, 30), []), ((30, 99), [30])]
+    )
+    def test_a_window_meets_the_buckets_that_reach_into_it(
+        self, ledger: SqlLedger, window: tuple[int, int], met: list[int]
+    ) -> None:
+        for one in plan(ledger, cut(0, 10), cut(10, 20), cut(30, 40)):
+            ledger.slices.empty(lease_cut(ledger, one), stream_of(ledger), one, seen(0))
+        found = ledger.plans.buckets(stream_of(ledger), Range(*window))
+        assert [one.range.start for one in found] == met
+
+    def test_cuts_that_set_rows_aside_are_found_by_their_ranges(self, ledger: SqlLedger) -> None:
+        one, two, three = plan(ledger, cut(0, 10), cut(10, 20), cut(20, 30))
+        for of in (one, three):
+            publish(ledger, of, rejected={"no id": 2})
+        publish(ledger, two)
+        assert ledger.plans.rejected(stream_of(ledger), Range(9, 20)) == (one.id,)
+        assert ledger.plans.rejected(stream_of(ledger), Range(9, 21)) == (one.id, three.id)
+
+    def test_a_position_is_first_seen_when_one_as_great_was(self, ledger: SqlLedger) -> None:
+        stream = stream_of(ledger)
+        for at, highest in ((100.0, -5), (200.0, 7), (300.0, 10**20)):
+            ledger.reports.seen(stream, at, highest)
+        asked = (-6, -5, -4, 7, 8, 10**20, 10**20 + 1)
+        answers = [ledger.reports.first_seen(stream, position) for position in asked]
+        assert answers == [100.0, 100.0, 200.0, 200.0, 300.0, 300.0, None]
 
     def test_coverage_is_kept_by_lane(self, ledger: SqlLedger) -> None:
         plan(ledger, cut(0, 10, lane="t/0"), cut(0, 5, lane="t/1"), cut(5, 7, lane="t/1"))
@@ -758,6 +799,12 @@ class LedgerContract:
         with pytest.raises(Misconfigured, match=named):
             ledger.slices.begin(lease_cut(ledger, two), stream_of(ledger), draft(two, part(0, {5: 1})), 1, columns)
         assert ledger.slices.publishing(stream_of(ledger)) is None
+
+    def test_the_sources_columns_are_remembered_as_the_newest_run_left_them(self, ledger: SqlLedger) -> None:
+        assert stream_of(ledger).columns == {}
+        ledger.plans.know(stream_of(ledger), {"id": "VARCHAR", "at": "DATE"})
+        ledger.plans.know(stream_of(ledger), {"id": "VARCHAR", "a": "BIGINT"})
+        assert stream_of(ledger).columns == {"id": "VARCHAR", "a": "BIGINT"}
 
     def test_the_columns_of_a_first_slice_that_was_withdrawn_bind_nothing(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))

@@ -345,8 +345,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlLedger]:
             "INSERT INTO requests VALUES (1, 1, 'run', 'incremental', NULL, NULL, 1.0, 'me')",
             "CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS "
             f"(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) SELECT i FROM n",
-            "INSERT INTO cuts SELECT i, 1, 1, i, '', 'incremental', CAST(i * 10 AS TEXT), CAST(i * 10 + 10 AS TEXT), "
-            "7, 'done', 8, 7, 0, 0, i, i FROM n",
+            f"INSERT INTO cuts SELECT i, 1, 1, i, '', 'incremental', {text('i * 10')}, {text('i * 10 + 10')}, "
+            "7, 'done', 8, 7, 0, 0, 0, '1', 0.0, i, i FROM n",
+            f"INSERT INTO buckets SELECT 1, '', {text('i * 10')}, {text('i * 10 + 10')}, 8, '1' FROM n",
             "INSERT INTO cut_rejects SELECT i, 'no id', 1, 1 FROM n",
             f"INSERT INTO slices SELECT 1, i, i, 'published', NULL, 7, 100, i * {ten_minutes}, "
             f"(i + 1) * {ten_minutes} - 1, i, i FROM n",
@@ -356,10 +357,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlLedger]:
             f"INSERT INTO deliveries SELECT i, 1, i, 'arthur', CASE WHEN i > {MANY - 3} THEN 'todo' ELSE 'closed' "
             "END, 7, 7, 0, '', NULL, 1.0, 1.0, 1.0, NULL FROM n",
             "INSERT INTO delivery_hours SELECT i, i / 6, 1, 7, 0 FROM n",
-            f"INSERT INTO scanned VALUES (1, '', '10', '{MANY * 10 + 10}')",
+            f"INSERT INTO scanned VALUES (1, '', {text('10')}, {text(f'{MANY * 10 + 10}')})",
             f"UPDATE streams SET published = {MANY}, last_sequence = {MANY}, planned = 1",
         )
         yield ledger
+
+
+def text(position: str) -> str:
+    """A position, given as SQL of an integer, as the tables hold it."""
+    return f"printf('1%039d', {position})"
 
 
 def day(at: int) -> tuple[Range, Range]:
@@ -379,6 +385,7 @@ def test_a_run_with_nothing_new_costs_the_same_however_many_slices_there_are(lar
         "open_cuts": partial(large.plans.open_cuts, stream),
         "expected": partial(large.reports.expected, stream, "arthur", hours),
         "in_flight": partial(large.reports.in_flight, stream, "arthur", hours),
+        "buckets": partial(large.plans.buckets, stream, Range(at * 10, at * 10 + 1440)),
         "pace": partial(large.reports.pace, stream),
         "slices": partial(large.reports.slices, stream, 100),
         "rejects": partial(large.reports.rejects, stream, 100),

@@ -302,7 +302,7 @@ def test_tables_named_as_the_engine_names_its_own_are_read_as_the_users(world: W
     world.define(source={"query": query, "database": "log.duckdb"}, limits={"cut_rows": 10})
     outcome = world.run()
     assert not said(outcome)
-    assert world.backfill(START, NOW).tally.duplicates == 80
+    assert world.backfill(START, NOW).tally.known == 80
     assert world.everything_arrived_once(40)
 
 

@@ -201,7 +201,7 @@ def test_a_range_that_was_scanned_and_had_nothing_new_is_scanned_again_and_nothi
     lose(world.root)
     rebuilt(world.root)
     outcome = world.run()
-    assert (outcome.slices, outcome.tally.duplicates) == (0, 10)
+    assert (outcome.slices, outcome.tally.duplicates, outcome.tally.known) == (0, 10, 10)
     assert world.everything_arrived_once(10)
 
 

@@ -43,7 +43,7 @@ def positions_of(cuts: tuple[Cut, ...]) -> list[int]:
 
 
 def planned(todo: Ranges, survey: Survey, sizing: Sizing, limit: int) -> tuple[Cut, ...]:
-    return plan(NEW, todo=todo, bound=bound(limit, survey.highest, 1), survey=survey, sizing=sizing)
+    return plan(NEW.kind, todo=todo, bound=bound(limit, survey.highest, 1), survey=survey, sizing=sizing)
 
 
 # --------------------------------------------------------------------------------------------------- what is pending

@@ -82,6 +82,7 @@ class Teller:
         number = f"{self._cuts}/{len(self.planned.cuts) if self.planned else self._cuts}"
         where = f"{short(self.kind.format(cut.range.start))} → {short(self.kind.format(cut.range.end))}"
         beside = [count(tally.duplicates, "duplicate")] if tally.duplicates else []
+        beside += [f"{tally.known:,} known"] if tally.known else []
         beside += [f"{tally.rejects:,} rejected"] if tally.rejects else []
         rows = count(tally.published, "row") + (f" ({', '.join(beside)})" if beside else "")
         became = "nothing new" if event.slice is None else f"published as slice {event.slice.sequence}"
@@ -97,6 +98,7 @@ class Teller:
             end=self.kind.format(cut.range.end),
             rows=tally.published,
             duplicates=tally.duplicates,
+            known=tally.known,
             rejected=tally.rejects,
             slice=None if event.slice is None else event.slice.sequence,
             bytes=0 if event.slice is None else event.slice.size,

@@ -120,6 +120,11 @@ def _facts(of: StreamStatus) -> Iterator[tuple[str, str]]:
     yield "duplicates", f"{of.duplicates:,}"
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(of.rejected.items()))
     yield "rejected", f"{of.rejects:,}{f' ({reasons})' if reasons else ''}"
+    if of.late_rows:
+        late = f", up to {span(of.late)} below the newest within the last week" if of.late else ""
+        yield "came late", f"{count(of.late_rows, 'row')}{late}"
+    if of.too_late:
+        yield "too late soon", of.too_late
     if of.null_cursors:
         yield "without cursor", f"{count(of.null_cursors, 'row')} of the source, which no scan can find"
     yield "scanned up to", short(of.frontier) if of.frontier else "nothing yet"

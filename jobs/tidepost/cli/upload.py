@@ -60,6 +60,7 @@ class Carried:
             "scanned": outcome.tally.scanned,
             "published": outcome.tally.published,
             "duplicates": outcome.tally.duplicates,
+            "known": outcome.tally.known,
             "rejected": dict(outcome.tally.rejected),
             "arrived": outcome.arrived,
             "held": self.after.held,
@@ -83,6 +84,8 @@ class Carried:
             ]
         if tally.duplicates:
             lines.append(f"  {count(tally.duplicates, 'duplicate')} left out")
+        if tally.known:
+            lines.append(f"  {count(tally.known, 'row')} known from earlier scans")
         if tally.rejects:
             reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in tally.rejected.items())
             lines.append(f"  {count(tally.rejects, 'row')} rejected: {reasons}")

@@ -14,6 +14,17 @@ from tidepost.ranges import Range
 
 Conditions: TypeAlias = tuple[ColumnElement[bool], ...]
 
+NOT_SCANNED: Final = {
+    "scanned": 0,
+    "published": 0,
+    "duplicates": 0,
+    "known": 0,
+    "null_cursors": 0,
+    "ids": "",
+    "late": 0.0,
+}
+"""The tally of a cut before it is scanned."""
+
 # A part is filed by the first of these spans, in microseconds, that holds its event times; wider ones beyond them.
 WIDTHS: Final = tuple(hours * MICROSECONDS_AN_HOUR for hours in (1, 24, 31 * 24, 366 * 24))
 
@@ -117,7 +128,10 @@ def write_tally(connection: Connection, stream: Stream, cut: int, tally: Tally) 
         "scanned": tally.scanned,
         "published": tally.published,
         "duplicates": tally.duplicates,
+        "known": tally.known,
         "null_cursors": tally.null_cursors,
+        "ids": tally.ids,
+        "late": tally.late,
     }
     connection.execute(update(cuts).where(cuts.c.id == cut).values(numbers))
     connection.execute(delete(cut_rejects).where(cut_rejects.c.cut == cut))
@@ -131,7 +145,7 @@ def write_tally(connection: Connection, stream: Stream, cut: int, tally: Tally) 
 def _tally(connection: Connection, cut: Row[Any]) -> Tally:
     reasons = select(cut_rejects.c.reason, cut_rejects.c.rows).where(cut_rejects.c.cut == cut.id)
     rejected = {row.reason: row.rows for row in connection.execute(reasons.order_by(cut_rejects.c.reason))}
-    return Tally(cut.scanned, cut.published, cut.duplicates, rejected, cut.null_cursors)
+    return Tally(cut.scanned, cut.published, cut.duplicates, cut.known, rejected, cut.null_cursors, cut.ids, cut.late)
 
 
 def _width(part: Part) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from tidepost.errors import Misconfigured, Outdated
+from tidepost.ledger.contents import NOT_SCANNED
 from tidepost.ledger.engine import Database
 from tidepost.ledger.owner import this_person
-from tidepost.ledger.schema import cuts, requests, scanned, streams
-from tidepost.model import Coverage, Cut, CutState, Request, ScanKind, Stream, StreamName
+from tidepost.ledger.schema import buckets, cut_rejects, cuts, requests, scanned, streams
+from tidepost.model import Bucket, Coverage, Cut, CutState, Request, ScanKind, Stream, StreamName
 from tidepost.ranges import Range, Ranges
 
 OPEN_CUTS: Final = (CutState.PLANNED, CutState.PUBLISHING)
@@ -31,7 +32,7 @@ class SqlPlans:
         if row is not None and _same(row, identity) == row.identity:
             return _stream(row)
         with self._database.write() as connection:
-            fresh = {"job": job, "name": name, "identity": {}, "pinned": {}}
+            fresh = {"job": job, "name": name, "identity": {}, "pinned": {}, "columns": {}}
             numbers = {"published": 0, "last_sequence": 0, "planned": 0}
             connection.execute(self._database.absent(streams).values({**fresh, **numbers}))
             row = connection.execute(known.with_for_update()).one()
@@ -44,6 +45,11 @@ class SqlPlans:
         with self._database.read() as connection:
             row = connection.execute(known).first()
         return None if row is None else _stream(row)
+
+    def know(self, stream: Stream, columns: Mapping[str, str]) -> None:
+        with self._database.write() as connection:
+            this = update(streams).where(streams.c.id == stream.id)
+            connection.execute(this.values(columns=dict(columns)))
 
     def coverage(self, stream: Stream) -> Coverage:
         with self._database.read() as connection:
@@ -86,6 +92,52 @@ class SqlPlans:
             raise Misconfigured(f"{stream.prefix} has no cut {cut} in this ledger")
         return cut_of(row)
 
+    def buckets(self, stream: Stream, window: Range) -> tuple[Bucket, ...]:
+        with self._database.read() as connection:
+            return buckets_in(connection, stream, "", window)
+
+    def rejected(self, stream: Stream, window: Range) -> tuple[int, ...]:
+        found = (
+            select(cut_rejects.c.cut)
+            .distinct()
+            .join_from(cut_rejects, cuts, cut_rejects.c.cut == cuts.c.id)
+            .where(
+                cut_rejects.c.stream == stream.id,
+                cuts.c.state == CutState.DONE,
+                cuts.c.start < window.end,
+                cuts.c.end > window.start,
+            )
+        )
+        with self._database.read() as connection:
+            return tuple(sorted(connection.execute(found).scalars()))
+
+
+def buckets_in(connection: Connection, stream: Stream, lane: str, window: Range) -> tuple[Bucket, ...]:
+    """The buckets of a lane that meet a window, in order."""
+    of_lane = (buckets.c.stream == stream.id, buckets.c.lane == lane)
+    # They are disjoint, so of those that begin before the window only the last can reach into it.
+    last = select(func.max(buckets.c.start, type_=buckets.c.start.type)).where(
+        *of_lane, buckets.c.start <= window.start
+    )
+    first = connection.execute(last).scalar()
+    chosen = select(buckets).where(
+        *of_lane,
+        buckets.c.start >= (window.start if first is None else first),
+        buckets.c.start < window.end,
+        buckets.c.end > window.start,
+    )
+    rows = connection.execute(chosen.order_by(buckets.c.start))
+    return tuple(Bucket(Range(row.start, row.end), row.rows, row.ids) for row in rows)
+
+
+def write_bucket(connection: Connection, stream: Stream, lane: str, one: Bucket) -> None:
+    """Remember what a range holds, in place of all buckets that it meets."""
+    of_lane = (buckets.c.stream == stream.id, buckets.c.lane == lane)
+    for old in buckets_in(connection, stream, lane, one.range):
+        connection.execute(delete(buckets).where(*of_lane, buckets.c.start == old.range.start))
+    new = {"stream": stream.id, "lane": lane, "start": one.range.start, "end": one.range.end}
+    connection.execute(insert(buckets).values(**new, rows=one.rows, ids=one.ids))
+
 
 def lock(connection: Connection, stream: Stream) -> Row[Any]:
     """The stream's row, kept from other writers until the transaction ends."""
@@ -105,7 +157,8 @@ def cut_of(row: Row[Any]) -> Cut:
 
 
 def _stream(row: Row[Any]) -> Stream:
-    return Stream(row.id, row.job, StreamName(row.name), row.published, row.planned, row.last_sequence, row.pinned)
+    numbers = (row.published, row.planned, row.last_sequence)
+    return Stream(row.id, row.job, StreamName(row.name), *numbers, row.pinned, row.columns)
 
 
 def _same(row: Row[Any], identity: Mapping[str, str]) -> dict[str, str]:
@@ -145,7 +198,6 @@ def _write(connection: Connection, stream: Stream, request: Request, plan: Seque
         )
         .returning(requests.c.id)
     ).scalar_one()
-    nothing_yet = {"scanned": 0, "published": 0, "duplicates": 0, "null_cursors": 0}
     rows = [
         {
             "stream": stream.id,
@@ -157,7 +209,7 @@ def _write(connection: Connection, stream: Stream, request: Request, plan: Seque
             "end": cut.range.end,
             "estimated": cut.estimated,
             "state": CutState.PLANNED,
-            **nothing_yet,
+            **NOT_SCANNED,
         }
         for ordinal, cut in enumerate(plan)
     ]

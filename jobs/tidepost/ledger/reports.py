@@ -29,6 +29,7 @@ from tidepost.ports import Batch
 from tidepost.ranges import Range
 
 _KEPT_IN_LOG: Final = 10_000
+_LATELY: Final = 7 * 86_400.0
 _ARRIVING: Final = (DeliveryState.SENT, DeliveryState.CLOSED)
 _IN_FLIGHT: Final = (DeliveryState.SENDING, DeliveryState.UNKNOWN)
 _WAITING: Final = (DeliveryState.TODO, DeliveryState.HELD)
@@ -107,7 +108,8 @@ class SqlReports:
         """A job's streams, as of one instant."""
         known = select(streams).where(streams.c.job == job).order_by(streams.c.id)
         with self._database.read() as connection:
-            return tuple(_stream(connection, row) for row in connection.execute(known).all())
+            now = self._database.now(connection)
+            return tuple(_stream(connection, row, now) for row in connection.execute(known).all())
 
     def slices(self, stream: Stream, limit: int = 100) -> tuple[SliceRow, ...]:
         """The newest published slices, newest first."""
@@ -210,6 +212,11 @@ class SqlReports:
         with self._database.read() as connection:
             return connection.execute(known.order_by(seen.c.id.desc()).limit(1)).scalar()
 
+    def first_seen(self, stream: Stream, position: int) -> float | None:
+        known = select(seen.c.at).where(seen.c.stream == stream.id, seen.c.highest >= position)
+        with self._database.read() as connection:
+            return connection.execute(known.order_by(seen.c.id).limit(1)).scalar()
+
     def ran(self, stream: Stream) -> None:
         """Note that a run of a stream ended now, whether or not it found anything."""
         with self._database.write() as connection:
@@ -232,7 +239,7 @@ class SqlReports:
             )
 
 
-def _stream(connection: Connection, stream: Row[Any]) -> StreamSummary:
+def _stream(connection: Connection, stream: Row[Any], now: float) -> StreamSummary:
     one = connection.execute
     of_stream = cuts.c.stream == stream.id
     done = and_(of_stream, cuts.c.state == CutState.DONE)
@@ -252,6 +259,8 @@ def _stream(connection: Connection, stream: Row[Any]) -> StreamSummary:
         .order_by(cut_rejects.c.reason)
     )
     newest = select(cuts.c.null_cursors).where(of_stream, cuts.c.done_at.is_not(None))
+    found_late = and_(done, cuts.c.kind == ScanKind.LOOKBACK)
+    lately = and_(found_late, cuts.c.done_at > now - _LATELY)
     publishing = select(slices.c.sequence).where(
         slices.c.stream == stream.id, slices.c.state == SliceState.PUBLISHING
     )
@@ -268,6 +277,8 @@ def _stream(connection: Connection, stream: Row[Any]) -> StreamSummary:
         size=int(published[2]),
         duplicates=int(one(select(func.coalesce(func.sum(cuts.c.duplicates), 0)).where(done)).scalar_one()),
         rejected={reason: int(count) for reason, count in one(rejected)},
+        late_rows=int(one(select(func.coalesce(func.sum(cuts.c.published), 0)).where(found_late)).scalar_one()),
+        late=one(select(func.coalesce(func.max(cuts.c.late), 0.0)).where(lately)).scalar_one(),
         null_cursors=one(newest.order_by(cuts.c.done_at.desc()).limit(1)).scalar() or 0,
         publishing=one(publishing).scalar(),
         last_published_at=published[3],

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, column, delete, func, insert, inspect, select, table, text, update
+from sqlalchemy import Connection, and_, column, delete, func, insert, inspect, select, table, text, update
 
 from tidepost.errors import Outdated, Retryable
-from tidepost.ledger.contents import write_parts, write_tally
+from tidepost.ledger.contents import NOT_SCANNED, write_parts, write_tally
 from tidepost.ledger.engine import Database
 from tidepost.ledger.owner import this_person
-from tidepost.ledger.plans import OPEN_CUTS, lock
+from tidepost.ledger.plans import OPEN_CUTS, by_lane, lock, write_bucket
 from tidepost.ledger.schema import (
     VERSION_TABLE,
     SliceState,
@@ -29,7 +29,7 @@ from tidepost.ledger.schema import (
 )
 from tidepost.ledger.sql import SqlLedger, _backend
 from tidepost.ledger.summary import AuditEntry
-from tidepost.model import CutState, DeliveryState, ScanKind, Send, SendState, Slice, Stream, StreamName
+from tidepost.model import Bucket, CutState, DeliveryState, ScanKind, Send, SendState, Slice, Stream, StreamName
 from tidepost.ranges import Ranges
 
 
@@ -61,6 +61,7 @@ class Takeover:
     newest:  the newest sequence number that was given to a slice
     pinned:  the staged column types, empty where no slice has rows
     slices:  all of them published
+    passed:  what of `scanned` a person passed over
     """
 
     job: str
@@ -70,6 +71,7 @@ class Takeover:
     pinned: Mapping[str, str]
     slices: tuple[Slice, ...]
     scanned: Mapping[str, Ranges]
+    passed: Mapping[str, Ranges]
     deliveries: tuple[Restored, ...]
     history: tuple[AuditEntry, ...]
 
@@ -91,7 +93,7 @@ class SqlRestore:
         anything of the stream already, Retryable where a cut's number was taken meanwhile."""
         this = select(streams).where(streams.c.job == what.job, streams.c.name == what.name)
         with self._database.write() as connection:
-            fresh = {"job": what.job, "name": what.name, "identity": {}, "pinned": {}}
+            fresh = {"job": what.job, "name": what.name, "identity": {}, "pinned": {}, "columns": {}}
             numbers = {"published": 0, "last_sequence": 0, "planned": 0}
             connection.execute(self._database.absent(streams).values({**fresh, **numbers}))
             row = connection.execute(this.with_for_update()).one()
@@ -111,13 +113,16 @@ class SqlRestore:
         was planned since `version` was read, or is still open."""
         with self._database.write() as connection:
             at = lock(connection, stream)
+            this = and_(scanned.c.stream == stream.id, scanned.c.lane == "")
             still_open = select(cuts.c.id).where(cuts.c.stream == stream.id, cuts.c.state.in_(OPEN_CUTS))
             if at.planned != version or connection.execute(still_open.limit(1)).first() is not None:
                 raise Outdated(
                     f"{stream.prefix} was planned meanwhile", safe="Nothing was changed.", hint="Say it again."
                 )
-            connection.execute(delete(scanned).where(scanned.c.stream == stream.id, scanned.c.lane == ""))
+            before = by_lane(connection, select(scanned.c.lane, scanned.c.start, scanned.c.end).where(this))
+            connection.execute(delete(scanned).where(this))
             _scan(connection, stream, {"": after})
+            _pass_over(connection, stream, {"": after.minus(before.get("", Ranges()))})
             connection.execute(update(streams).where(streams.c.id == stream.id).values(planned=version + 1))
             _record(connection, stream.job, entry)
 
@@ -170,6 +175,7 @@ def _write(connection: Connection, stream: Stream, what: Takeover, now: float) -
     for ordinal, one in enumerate(what.slices):
         _write_slice(connection, stream, one, {"request": written, "ordinal": ordinal}, now)
     _scan(connection, stream, what.scanned)
+    _pass_over(connection, stream, what.passed)
     for delivery in what.deliveries:
         _write_delivery(connection, stream, delivery, now)
     for entry in what.history:
@@ -198,7 +204,6 @@ def _number_cuts(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def _write_slice(connection: Connection, stream: Stream, one: Slice, at: Mapping[str, int], now: float) -> None:
-    nothing_yet = {"scanned": 0, "published": 0, "duplicates": 0, "null_cursors": 0}
     cut = {
         "id": one.cut,
         "stream": stream.id,
@@ -210,7 +215,7 @@ def _write_slice(connection: Connection, stream: Stream, one: Slice, at: Mapping
         "sequence": one.sequence,
         "done_at": now,
     }
-    connection.execute(insert(cuts).values({**cut, **at, **nothing_yet}))
+    connection.execute(insert(cuts).values({**cut, **at, **NOT_SCANNED}))
     write_tally(connection, stream, one.cut, one.tally)
     published = {
         "stream": stream.id,
@@ -294,6 +299,13 @@ def _scan(connection: Connection, stream: Stream, ranges: Mapping[str, Ranges]) 
     ]
     if rows:
         connection.execute(insert(scanned), rows)
+
+
+def _pass_over(connection: Connection, stream: Stream, ranges: Mapping[str, Ranges]) -> None:
+    """Remember that lookback scans are not to look at what was passed over by hand."""
+    for lane, items in ranges.items():
+        for one in items:
+            write_bucket(connection, stream, lane, Bucket(one, 0, None))
 
 
 def _record(connection: Connection, job: str, entry: AuditEntry) -> None:

@@ -40,17 +40,24 @@ class SliceState(StrEnum):
 
 
 class Position(TypeDecorator[int]):
-    """A cursor's position: an integer of any size, kept as decimal text. Text has no numeric order: positions are
-    compared and sorted in Python."""
+    """A cursor's position: an integer of up to 39 digits, kept as text of fixed width whose order is that of the
+    integers: 10^39 is added, so that negative ones come first."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
-        return None if value is None else str(value)
+        if value is None:
+            return None
+        if abs(value) >= _ZERO:
+            raise ValueError(f"a position of more than 39 digits: {value}")
+        return f"{value + _ZERO:040d}"
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
-        return None if value is None else int(value)
+        return None if value is None else int(value) - _ZERO
+
+
+_ZERO: Final = 10**39
 
 
 # SQLite counts rows up by itself only in a column of exactly the type INTEGER.
@@ -82,6 +89,7 @@ streams = Table(
     Column("name", Text, nullable=False),
     Column("identity", JSON, nullable=False),
     Column("pinned", JSON, nullable=False),
+    Column("columns", JSON, nullable=False),
     Column("published", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("planned", BigInteger, nullable=False),
@@ -97,6 +105,18 @@ scanned = Table(
     Column("lane", Text, primary_key=True),
     Column("start", Position, primary_key=True),
     Column("end", Position, nullable=False),
+)
+
+# Disjoint. Where a cut that is done met some, its own took their place.
+buckets = Table(
+    "buckets",
+    metadata,
+    Column("stream", ForeignKey("streams.id"), primary_key=True),
+    Column("lane", Text, primary_key=True),
+    Column("start", Position, primary_key=True),
+    Column("end", Position, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("ids", Text),
 )
 
 requests = Table(
@@ -131,7 +151,10 @@ cuts = Table(
     Column("scanned", BigInteger, nullable=False),
     Column("published", BigInteger, nullable=False),
     Column("duplicates", BigInteger, nullable=False),
+    Column("known", BigInteger, nullable=False),
     Column("null_cursors", BigInteger, nullable=False),
+    Column("ids", Text, nullable=False),
+    Column("late", Double, nullable=False),
     Column("sequence", BigInteger),
     Column("done_at", Double),
     UniqueConstraint("request", "ordinal"),

@@ -13,9 +13,9 @@ from tidepost.ledger.contents import published_parts, read_parts, read_slice, wr
 from tidepost.ledger.deliveries import create_missing, deliveries_of
 from tidepost.ledger.engine import Database
 from tidepost.ledger.leases import verify
-from tidepost.ledger.plans import by_lane, lock
+from tidepost.ledger.plans import by_lane, lock, write_bucket
 from tidepost.ledger.schema import SliceState, cuts, scanned, slices, streams
-from tidepost.model import Cut, CutState, Delivery, Lease, Slice, Stream, Tally
+from tidepost.model import Bucket, Cut, CutState, Delivery, Lease, Slice, Stream, Tally
 from tidepost.ports import Published
 from tidepost.ranges import Range
 
@@ -162,7 +162,7 @@ def _pin(connection: Connection, stream: Stream, pinned: Mapping[str, str], colu
             raise Misconfigured(
                 f"column {column!r} of {stream.prefix} was {old} in the first slice and is {new} now",
                 safe="Nothing was published.",
-                hint=f"Declare the column's type, or cast it in the query, so that it is {old} again.",
+                hint="What a stream sends is fixed by its first slice: put the mapping back, or rename the job.",
             )
 
 
@@ -196,9 +196,11 @@ def _publish(connection: Connection, stream: Stream, sequence: int, now: float) 
 
 
 def _done(connection: Connection, stream: Stream, cut: int, now: float) -> None:
-    """Close a cut and add its range to what is scanned, keeping that disjoint and coalesced."""
+    """Close a cut: remember what it saw, and add its range to what is scanned, which stays disjoint and coalesced."""
     connection.execute(update(cuts).where(cuts.c.id == cut).values(state=CutState.DONE, done_at=now))
     row = _cut(connection, stream, cut)
+    if row.ids:
+        write_bucket(connection, stream, row.lane, Bucket(Range(row.start, row.end), row.scanned, row.ids))
     of_lane = (scanned.c.stream == stream.id, scanned.c.lane == row.lane)
     known = by_lane(connection, select(scanned.c.lane, scanned.c.start, scanned.c.end).where(*of_lane))
     before = set(known.get(row.lane, ()))

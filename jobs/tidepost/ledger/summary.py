@@ -54,6 +54,8 @@ class StreamSummary:
     slices, rows, size: published; size in bytes
     duplicates:        rows dropped as duplicates, over all cuts that are done
     rejected:          reason → rows set aside, over all cuts that are done
+    late_rows:         rows that lookback scans found
+    late:              how far below the top the earliest of those was that were found in the last week, in seconds
     null_cursors:      as the newest cut that is done counted them; each counts all that the source has then
     publishing:        the slice that is being published, or None
     last_published_at: None before the first
@@ -69,6 +71,8 @@ class StreamSummary:
     size: int
     duplicates: int
     rejected: Mapping[str, int]
+    late_rows: int
+    late: float
     null_cursors: int
     publishing: int | None
     last_published_at: float | None

@@ -12,10 +12,10 @@ from tidepost.cursor import CursorKind, CursorType
 from tidepost.engine import Engine, translated
 from tidepost.errors import Misconfigured
 from tidepost.paths import PathTemplate
-from tidepost.ports import CURSOR, Relation, Survey
+from tidepost.ports import CURSOR, FILE, Layout, Relation, Survey
 from tidepost.ranges import Range
 from tidepost.sources.files import Files, Pattern, described
-from tidepost.sources.listing import Store
+from tidepost.sources.listing import File, Store
 from tidepost.sources.local import LocalFiles
 from tidepost.sources.positions import CursorColumn, cursor_column
 from tidepost.sources.wrap import END, START, check_query, has_placeholders
@@ -118,16 +118,28 @@ class DuckDBSource:
         self._attach(connection)
         cursor = self._cursor()
         where, values = cursor.within(window)
+        layouts: Mapping[str, Layout] = {}
         if self._files is None:
             rows = self._rows()
         else:
             near = self._files.within(cursor, self._files.listed(connection, cursor, window), window)
-            rows = self._files.typed(connection, near, self.columns(), list(dict.fromkeys([*columns, self._name])))
+            layouts = self._odd(connection, self._files, near)
+            names = list(dict.fromkeys([*columns, self._name]))
+            rows = self._files.typed(connection, near, self.columns(), names, named=bool(layouts))
         chosen = [quote_identifier(name) for name in columns]
         position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
+        file = [quote_identifier(FILE)] if layouts else []
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
-        yield Relation(f"SELECT {', '.join([*chosen, position])} FROM ({rows}) WHERE {where}", values)
+        yield Relation(f"SELECT {', '.join([*chosen, position, *file])} FROM ({rows}) WHERE {where}", values, layouts)
+
+    def layouts(self, window: Range) -> Mapping[str, Layout]:
+        if self._files is None:
+            return {}
+        with self._connection() as connection:
+            cursor = self._cursor()
+            near = self._files.within(cursor, self._files.listed(connection, cursor, window), window)
+            return self._odd(connection, self._files, near)
 
     # ------------------------------------------------------------------------------------------- its SQL
 
@@ -180,6 +192,16 @@ class DuckDBSource:
         nulls = self._files.nulls(connection, cursor, listed)
         rows = self._files.typed(connection, near, self.columns(), [self._name])
         return rows, self._files.ends(cursor, near), nulls
+
+    def _odd(self, connection: DuckDBPyConnection, files: Files, near: Sequence[File]) -> dict[str, Layout]:
+        """The files whose own columns are not those of all files together. One that lacks the cursor has no row in
+        any range."""
+        types = {name.lower(): of for name, of in self.columns().items()}
+        return {
+            path: layout
+            for path, layout in files.layouts(connection, near).items()
+            if self._name.lower() in layout and any(layout.get(name) not in ("", of) for name, of in types.items())
+        }
 
     def _rows(self, *, bound: bool = True) -> str:
         """A query or a table as a SELECT; a query with placeholders is given the range's ends (NULL while

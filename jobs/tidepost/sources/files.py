@@ -15,8 +15,10 @@ from zoneinfo import ZoneInfo
 from tidepost.cursor import DAY, HOUR, MICROSECOND, SECOND, CursorType, to_datetime
 from tidepost.errors import Misconfigured
 from tidepost.paths import HOURS, PathTemplate, Span
+from tidepost.ports import FILE, Layout
 from tidepost.ranges import Range
 from tidepost.sources.footers import Footers
+from tidepost.sources.layouts import Layouts
 from tidepost.sources.listing import TRIED, File, Store, listed, newest
 from tidepost.sources.positions import CursorColumn
 from tidepost.sql import quote_identifier, quote_literal
@@ -64,6 +66,7 @@ class Files:
         about = json.dumps([[one.template.text for one in patterns], column, zone])
         name = hashlib.sha256(about.encode()).hexdigest()[:32]
         self._described: frozenset[File] | None = None
+        self._layouts = Layouts(format)
         self._footers: Footers | None = None
         if format == "parquet":
             self._footers = Footers(column, self._open, cache and cache / f"{name}.parquet", about)
@@ -136,6 +139,15 @@ class Files:
         highest = [one.highest for one in found if one.highest is not None]
         return Range(min(lowest), max(highest) + 1) if lowest and highest else None
 
+    def layouts(self, connection: DuckDBPyConnection, files: Sequence[File]) -> dict[str, Layout]:
+        """path → the columns of that file alone."""
+        if self._footers is None:
+            kinds = {file.path: f"{file.version} {file.path}" for file in files}
+        else:
+            found = zip(files, self._footers.of(files), strict=True)
+            kinds = {file.path: footer.schema for file, footer in found}
+        return self._layouts.of(connection, kinds)
+
     def nulls(self, connection: DuckDBPyConnection, cursor: CursorColumn, files: Sequence[File]) -> int:
         """The rows of listed files whose cursor is NULL: by statistics, counted where there are none."""
         found, unsure = 0, list(files)
@@ -201,10 +213,17 @@ class Files:
         return f"SELECT * FROM {self._reader}([{paths}], union_by_name = true{hive}{options})"
 
     def typed(
-        self, connection: DuckDBPyConnection, files: Sequence[File], known: Mapping[str, str], names: Sequence[str]
+        self,
+        connection: DuckDBPyConnection,
+        files: Sequence[File],
+        known: Mapping[str, str],
+        names: Sequence[str],
+        *,
+        named: bool = False,
     ) -> str:
         """The columns of these names as a SELECT, with the source's types; without files, no rows of them.
 
+        named: each row with the name of its file, too
         Raises Misconfigured where a column holds what does not fit into the type that the source has.
         """
         if not files:
@@ -225,8 +244,11 @@ class Files:
         if other and self._footers is None:
             options = self._as_text(other, found, known)
             have |= {name.lower(): known[name] for name in other}
-        columns = ", ".join(_as_known(name, known[name], have.get(name.lower())) for name in names)
-        return f"SELECT {columns} FROM ({self.rows(files, known, options)})"
+        columns = [_as_known(name, known[name], have.get(name.lower())) for name in names]
+        if named:
+            columns.append(quote_identifier(FILE))
+            options += f", filename = {quote_literal(FILE)}"
+        return f"SELECT {', '.join(columns)} FROM ({self.rows(files, known, options)})"
 
     def _fits(self, connection: DuckDBPyConnection, of: str, known: str) -> bool:
         """Whether each value of a type is one of another, so that no cast rounds anything."""

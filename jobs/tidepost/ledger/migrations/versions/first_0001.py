@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("identity", sa.JSON(), nullable=False),
         sa.Column("pinned", sa.JSON(), nullable=False),
+        sa.Column("columns", sa.JSON(), nullable=False),
         sa.Column("published", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("planned", sa.BigInteger(), nullable=False),
@@ -82,6 +83,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("stream", "lane", "start", name="pk_scanned"),
     )
     op.create_table(
+        "buckets",
+        sa.Column("stream", _ID, nullable=False),
+        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("start", sa.Text(), nullable=False),
+        sa.Column("end", sa.Text(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("ids", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["stream"], ["streams.id"], name="fk_buckets_stream"),
+        sa.PrimaryKeyConstraint("stream", "lane", "start", name="pk_buckets"),
+    )
+    op.create_table(
         "seen",
         sa.Column("id", _ID, nullable=False),
         sa.Column("stream", _ID, nullable=False),
@@ -106,7 +118,10 @@ def upgrade() -> None:
         sa.Column("scanned", sa.BigInteger(), nullable=False),
         sa.Column("published", sa.BigInteger(), nullable=False),
         sa.Column("duplicates", sa.BigInteger(), nullable=False),
+        sa.Column("known", sa.BigInteger(), nullable=False),
         sa.Column("null_cursors", sa.BigInteger(), nullable=False),
+        sa.Column("ids", sa.Text(), nullable=False),
+        sa.Column("late", sa.Double(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=True),
         sa.Column("done_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(["request"], ["requests.id"], name="fk_cuts_request"),

@@ -1,0 +1,126 @@
+"""Looking back: which scanned ranges of the source hold other rows by now than the scan saw that looked at them last.
+
+Every cut that is done leaves a bucket: its range, how many rows the scan returned, and the sum of their ids' hashes.
+A lookback counts and sums again, which reads the id's columns and the cursor only. Buckets that agree are passed
+over. Ranges that differ, and scanned ranges of which nobody knows what they held (a rebuilt ledger, half of a range
+that a backfill looked at), are cut and staged like any other: the index tells which of their rows are new.
+
+The window ends where scanning ended before this run, not at the clock: rows that became visible during an outage, of
+the loader or of tidepost, are as far below that end as they would have been without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import duckdb
+
+from tidepost.cursor import DAY, SECOND, CursorKind, CursorType
+from tidepost.engine import Engine, translated
+from tidepost.job import Job
+from tidepost.model import Bucket, Stream
+from tidepost.ports import CURSOR, Reports, Source
+from tidepost.ranges import Range, Ranges
+from tidepost.sql import quote_identifier
+from tidepost.units import duration_text
+
+NANOSECONDS_A_MICROSECOND = 1_000
+WRAP = 2**64
+CLOSE_TO_LOOKBACK = 0.8
+"""The share of the lookback beyond which late rows are warned of: a little later still, and they are lost."""
+
+
+def told_sum(hashes: int) -> str:
+    """A sum of ids' hashes as it is kept: with the version that hashed them, as another one would hash otherwise."""
+    return f"{duckdb.__version__}:{hashes % WRAP}"
+
+
+def window(
+    scanned: Ranges, lookback: timedelta, kind: CursorKind, *, start: int, stream: Stream, reports: Reports
+) -> Range | None:
+    """The range within `lookback` of the top of what is scanned, not before the job's start; None for an empty one.
+
+    A cursor that is no time has its distance by the log of when it was seen; what is older than the log is within.
+    """
+    if not scanned or not lookback:
+        return None
+    top = scanned.items[-1].end
+    if kind.type is CursorType.TIMESTAMP:
+        low = top - lookback // timedelta(microseconds=1) * NANOSECONDS_A_MICROSECOND
+    elif kind.type is CursorType.DATE:
+        low = top + (-lookback) // timedelta(days=1)
+    else:
+        seen_at = reports.first_seen(stream, top - 1)
+        seen = None if seen_at is None else reports.highest_seen(stream, seen_at - lookback.total_seconds())
+        low = start if seen is None else seen + 1
+    low = max(start, low)
+    return Range(low, top) if low < top else None
+
+
+def lateness(position: int, scanned: Ranges, kind: CursorKind, *, stream: Stream, reports: Reports) -> float:
+    """How far a row is below the top of what is scanned, in seconds; 0 where nothing tells."""
+    top = scanned.items[-1].end if scanned else position
+    if kind.type is CursorType.TIMESTAMP:
+        return max(0.0, (top - position) / SECOND)
+    if kind.type is CursorType.DATE:
+        return max(0.0, (top - position) * DAY / SECOND)
+    ends = [reports.first_seen(stream, one) for one in (position, top - 1)]
+    return max(0.0, ends[1] - ends[0]) if ends[0] is not None and ends[1] is not None else 0.0
+
+
+def late_warning(late: float, lookback: timedelta) -> str:
+    """What to tell of rows that were nearly too late."""
+    most = timedelta(minutes=-(-late // 60))
+    return (
+        f"rows came up to {duration_text(most)} late; rows that come later than cursor.lookback, which is "
+        f"{duration_text(lookback)}, are not found. Set it to {duration_text(2 * most)} or more"
+    )
+
+
+def differing(
+    window: Range, *, scanned: Ranges, planned: Ranges, buckets: Sequence[Bucket], found: Mapping[int, Bucket]
+) -> Ranges:
+    """What has to be scanned again: buckets that are not as they were found now (first position → bucket), and
+    scanned ranges of the window in no bucket; without what open cuts will scan anyway."""
+    unknown = scanned.within(window).minus(Ranges.of(one.range for one in buckets))
+    changed = [one.range for one in buckets if one.ids is not None and one != found.get(one.range.start)]
+    return unknown.union(changed).minus(planned)
+
+
+def count(job: Job, source: Source, engine: Engine, buckets: Sequence[Bucket]) -> dict[int, Bucket]:
+    """What the source holds now in the ranges of some buckets, which are in order and disjoint: first position →
+    bucket. Reads the columns of the id and the cursor, once. Raises what the source raises."""
+    if not buckets:
+        return {}
+    template = job.mapping.partner_inference_id
+    hull = Range(buckets[0].range.start, buckets[-1].range.end)
+    with engine.connect() as connection, source.read(connection, hull, template.columns) as relation:
+        id_ = template.sql(source.columns(), quote_identifier)
+        rows = f"SELECT {quote_identifier(CURSOR)} AS p, hash({id_}) AS h FROM ({relation.sql})"
+        number = _number(buckets, 0, len(buckets))
+        try:
+            counted = connection.execute(
+                f"SELECT b, count(*), sum(h) FROM (SELECT {number} AS b, h FROM ({rows})) "
+                f"WHERE b IS NOT NULL GROUP BY b",
+                dict(relation.values),
+            ).fetchall()
+        except duckdb.Error as error:
+            raise translated(error, f"{job.name}: looking back") from error
+    sums = {int(at): (int(rows_), int(hashes)) for at, rows_, hashes in counted}
+    found = {}
+    for at, one in enumerate(buckets):
+        rows_, hashes = sums.get(at, (0, 0))
+        found[one.range.start] = Bucket(one.range, rows_, told_sum(hashes))
+    return found
+
+
+def _number(buckets: Sequence[Bucket], first: int, end: int) -> str:
+    """SQL of the number of the bucket that holds position `p`, by halving; NULL between buckets. Comparing with each
+    bucket, or an ASOF join, takes several times as long."""
+    if end - first == 1:
+        within = buckets[first].range
+        return f"CASE WHEN p >= {within.start} AND p < {within.end} THEN {first} END"
+    middle = (first + end) // 2
+    left, right = _number(buckets, first, middle), _number(buckets, middle, end)
+    return f"CASE WHEN p < {buckets[middle].range.start} THEN {left} ELSE {right} END"
