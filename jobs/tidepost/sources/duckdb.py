@@ -134,7 +134,7 @@ class DuckDBSource:
         yield Relation(f"SELECT {', '.join([*chosen, position, *file])} FROM ({rows}) WHERE {where}", values, layouts)
 
     def layouts(self, window: Range) -> Mapping[str, Layout]:
-        if self._files is None:
+        if self._files is None or self._origin.format == "json":
             return {}
         with self._connection() as connection:
             cursor = self._cursor()
