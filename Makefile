@@ -21,7 +21,7 @@ test: $(VENV)/.dev ## run the tests
 	@cd $(ROOT) && $(VENV)/bin/python -m pytest $(ARGS)
 
 crash: $(VENV)/.dev ## kill, stop and starve runs at every step; needs strace
-	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 $(VENV)/bin/python -m pytest tests/crash $(ARGS)
+	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_EVERY=1 $(VENV)/bin/python -m pytest tests/crash $(ARGS)
 
 soak: $(VENV)/.dev ## random violence for SECONDS=1200, of a SEED if one is given
 	@cd $(ROOT) && $(VENV)/bin/python -m tests.crash.soak --seconds $(or $(SECONDS),1200) $(if $(SEED),--seed $(SEED))

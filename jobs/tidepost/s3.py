@@ -383,16 +383,19 @@ class _Ranges(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
+    def close(self) -> None:
+        self._data = b""
+        super().close()
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fills the buffer, but at the object's end. Raises what `Store.read` raises."""
         into = memoryview(buffer).cast("B")
         into = into[: max(0, self._object.size - self._at)]
         filled = 0
         while filled < len(into):
-            begin = self._at - self._first
-            if not 0 <= begin < len(self._data):
+            if not self._first <= self._at < self._first + len(self._data):
                 self._fetch(len(into) - filled)
-                begin = 0
+            begin = self._at - self._first
             count = min(len(into) - filled, len(self._data) - begin)
             into[filled : filled + count] = memoryview(self._data)[begin : begin + count]
             filled += count
@@ -400,9 +403,11 @@ class _Ranges(io.RawIOBase):
         return filled
 
     def _fetch(self, wanted: int) -> None:
-        """The bytes from here on: as many as are wanted, and some ahead."""
+        """The bytes from here on: as many as are wanted, and some ahead. Near the end, all that lie there: a parquet
+        file's footer is read from its last bytes backwards."""
         following = self._at == self._first + len(self._data)
         self._ahead = min(2 * self._ahead, MOST_AHEAD) if following else FIRST_AHEAD
+        start = min(self._at, max(0, self._object.size - FIRST_AHEAD))
         end = min(self._at + max(wanted, self._ahead), self._object.size)
-        self._data = self._store.read(self._object, self._at, end)
-        self._first = self._at
+        self._data = self._store.read(self._object, start, end)
+        self._first = start

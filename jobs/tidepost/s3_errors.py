@@ -23,11 +23,14 @@ BAD_CREDENTIALS: Final = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"}
 )
 PASSING: Final = IN_CONFLICT | {
-    "RequestTimeout",
+    "BadDigest",
+    "IncompleteBody",
+    "NoSuchUpload",  # somebody gave it up
     "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestTimeout",
     "SlowDown",
     "Throttling",
-    "RequestThrottled",
 }
 
 CREDENTIALS: Final = (

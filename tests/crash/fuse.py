@@ -1,9 +1,9 @@
 """Fuses: every effect of a run on the outside is counted, and the process is killed at a chosen one.
 
-An effect is a ledger transaction, a file begun or finished, an fsync, rename, link, removal or new folder, and a
-request to a destination. A point stands before each effect, which is also the point after the one before it; commits
-and requests have one of their own after them. The product knows nothing of it: the child process arms itself by
-wrapping what the product calls.
+An effect is a ledger transaction, a file begun or finished, an fsync, rename, link, removal or new folder, a request
+to a destination, and one that writes to S3. A point stands before each effect, which is also the point after the one
+before it; commits and requests have one of their own after them. The product knows nothing of it: the child process
+arms itself by wrapping what the product calls.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from botocore.client import BaseClient
 from sqlalchemy import Connection
 
 from tidepost.destinations.arthur import ArthurDestination
@@ -22,6 +23,17 @@ from tidepost.ledger.engine import Database
 from tidepost.ports import Upload
 from tidepost.writer import HashedFile
 
+S3_WRITES = frozenset(
+    {
+        "PutObject",
+        "CopyObject",
+        "DeleteObject",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "CompleteMultipartUpload",
+        "AbortMultipartUpload",
+    }
+)
 SYSTEM_CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
 
 
@@ -69,6 +81,7 @@ def arm(fuse: Fuse) -> None:
     for request in ("send", "send_rows", "counts", "ids"):
         plain = getattr(ArthurDestination, request)
         setattr(ArthurDestination, request, fuse.before(request, plain, after=True))
+    arm_s3(fuse)
     plain_upload = Upload.__init__
 
     def upload(self: Upload, *arguments: Any, **named: Any) -> None:
@@ -82,3 +95,15 @@ def arm(fuse: Fuse) -> None:
         plain_upload(self, *arguments, **{**named, "guard": guarded})
 
     Upload.__init__ = upload  # type: ignore[method-assign]
+
+
+def arm_s3(fuse: Fuse) -> None:
+    """A fuse on every request that writes to S3, after which there is a point too: its answer may be lost."""
+    plain = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def call(self: BaseClient, operation: str, params: Any) -> Any:
+        if operation not in S3_WRITES:
+            return plain(self, operation, params)
+        return fuse.before(operation, plain, after=True)(self, operation, params)
+
+    BaseClient._make_api_call = call  # type: ignore[attr-defined]

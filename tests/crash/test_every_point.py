@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -28,13 +29,25 @@ def context() -> ForkServerContext:
 
 
 class Trial:
-    """A world with three cuts to upload, and runs of it in child processes. `ledger`: its URL; None for SQLite's."""
+    """A world with three cuts to upload, and runs of it in child processes.
 
-    def __init__(self, context: ForkServerContext, root: Path, platform: Platform, ledger: str | None = None) -> None:
+    project: what its `tidepost.yaml` says beside the version, such as where its ledger is
+    env:     what its runs find in their environment beside what every world's do
+    """
+
+    def __init__(
+        self,
+        context: ForkServerContext,
+        root: Path,
+        platform: Platform,
+        *,
+        env: Mapping[str, str] | None = None,
+        **project: str,
+    ) -> None:
         self.context = context
+        self.env = dict(env or {})
         self.world = World.make(root, platform)
-        if ledger is not None:
-            (root / "tidepost.yaml").write_text(f"version: 1\nledger: {ledger}\n")
+        (root / "tidepost.yaml").write_text(json.dumps({"version": 1, **project}))
         self.world.define(limits={"cut_rows": ROWS}, destination={"loading": "1s", "poll": "1s"})
         for cut in range(CUTS):
             at = after(hours=cut)
@@ -44,7 +57,7 @@ class Trial:
         """A run's exit code (−9: killed) and the points that it passed."""
         told = self.context.Queue()
         now = self.world.now.timestamp()
-        job = Job(self.world.root, self.world.env, now, key, at)
+        job = Job(self.world.root, {**self.world.env, **self.env}, now, key, at)
         child = self.context.Process(target=work, args=(job, told))
         child.start()
         passed: list[str] = told.get(timeout=SECONDS) if at is None else []
