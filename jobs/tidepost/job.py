@@ -14,13 +14,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
-from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone
+from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
 from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
@@ -115,6 +115,12 @@ class Job(Section):
     limits: LimitsDefinition = Field(
         LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
     )
+
+    @model_validator(mode="after")
+    def _paths_fit_the_cursor(self) -> Self:
+        if self.source.templates and (self.cursor.type == "integer" or isinstance(self.cursor.start, int)):
+            raise fault("holds {start:…}, which needs a cursor that is a time, not a number", "source", "files")
+        return self
 
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)

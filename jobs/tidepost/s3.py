@@ -191,6 +191,16 @@ class Store:
                 for one in page.get("Contents", ()):
                     yield Object(one["Key"], one["Size"], one["ETag"], one["LastModified"])
 
+    def level(self, start: str) -> Iterator[Object | str]:
+        """As `list`, but of what lies below a slash after `start` only the folders' names, which end in it."""
+        with self._told("ListObjectsV2"):
+            pages = self.client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.key(start), Delimiter="/"):
+                for one in page.get("Contents", ()):
+                    yield Object(one["Key"], one["Size"], one["ETag"], one["LastModified"])
+                for each in page.get("CommonPrefixes", ()):
+                    yield self.name(each["Prefix"])
+
     def open(self, name: str) -> IO[bytes]:
         """An object's bytes, in any order, a few MiB of them in memory. Raises Retryable where there is none."""
         found = self.find(name)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Final, Literal, Self, TypeAlias
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tidepost.errors import Misconfigured
 from tidepost.fields import (
@@ -36,6 +36,7 @@ from tidepost.fields import (
     parse_moment,
     shown,
 )
+from tidepost.paths import check_template
 from tidepost.units import RejectLimit
 
 CursorType: TypeAlias = Literal["timestamp", "date", "integer"]
@@ -47,13 +48,23 @@ _SUFFIX: Final = re.compile(
     re.IGNORECASE,
 )
 
+_REFERENCE: Final = re.compile(r"\$\{[^{}]*\}")
+
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _path(value: str) -> str:
+    try:
+        check_template(_REFERENCE.sub("x", value))
+    except ValueError as error:
+        raise fault(str(error)) from None
+    return value
+
+
 Files = Annotated[
-    tuple[Referring, ...],
+    tuple[Annotated[Referring, AfterValidator(_path)], ...],
     BeforeValidator(_listed, json_schema_input_type=Text | Annotated[list[Text], Field(min_length=1)]),
 ]
 
@@ -63,13 +74,24 @@ class SourceDefinition(Section):
 
     files: Files | None = Field(
         None,
-        description="Files by name or glob; relative to the project's root.",
-        examples=["log/flights/*.parquet", ["log/2012/*.csv.gz", "log/2013/*.csv.gz"]],
+        description="Files by name or glob, local (relative to the project's root) or in S3. `{start:%Y/%m/%d}` "
+        "stands for the time of the cursor: then only what can hold a range is listed (see [sources](sources.md)).",
+        examples=[
+            "log/flights/*.parquet",
+            "s3://bucket/log/{start:%Y/%m/%d}/*.parquet",
+            ["a/*.csv.gz", "b/*.csv.gz"],
+        ],
     )
     format: FileFormat | None = Field(
         None,
         description="What the files are. By default their suffix says it: .parquet; .csv; .json, .jsonl or .ndjson, "
         "one object a line; the text formats also with .gz or .zst.",
+    )
+    slack: Duration | None = Field(
+        None,
+        description="How far the cursor of a row may lie from the time in its file's path; by default the smallest "
+        "unit that the path names. Rows further away are not found.",
+        examples=["2h", "1d"],
     )
     query: Text | None = Field(
         None,
@@ -97,9 +119,16 @@ class SourceDefinition(Section):
             raise fault("is empty; name at least one file or glob", "files")
         if self.files is not None and not self.format:
             raise fault("the names do not say one format; add `format: parquet`, csv or json", "files")
+        if self.slack is not None and not self.templates:
+            raise fault("belongs to files whose paths hold {start:…}", "slack")
         if self.table and not self.database:
             raise fault("needs `database`, the DuckDB file that holds it", "table")
         return self
+
+    @property
+    def templates(self) -> bool:
+        """Whether paths say times."""
+        return any("{start:" in name for name in self.files or ())
 
 
 def _long(value: object) -> object:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from tidepost.ports import Destination, Source, StagingArea
     from tidepost.project import Project
     from tidepost.run import World
+
+CACHE: Final = Path(".tidepost", "cache")
+"""Below a project's root: what may be thrown away at any time."""
 
 
 def wire(
@@ -37,6 +41,8 @@ def wire(
     resolved = job.resolved(env)
     staging = staging_of(project, env)
     engine = Engine(job.limits.memory, job.limits.threads, staging.spill)
+    with suppress(OSError):  # without it the run only takes longer
+        (project.root / CACHE).mkdir(parents=True, exist_ok=True)
     source = source_of(resolved, engine)
     return World(
         job=resolved,
@@ -87,6 +93,8 @@ def source_of(job: Job, engine: Engine) -> Source:
         query=source.query,
         table=source.table,
         database=Path(source.database) if source.database else None,
+        slack=None if source.slack is None else source.slack.total_seconds(),
+        cache=job.root / CACHE,
     )
     declared = CursorType(cursor.type) if cursor.type is not None else None
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)

@@ -98,7 +98,7 @@ def test_the_smallest_job_has_fewer_than_15_lines(load: Load) -> None:
 def test_the_full_example_uses_every_key(load: Load) -> None:
     job = load(FULL)
     written = json.loads(job.model_dump_json(exclude_unset=True))
-    lacking = {"source.files", "source.format", "source.table", "destination.model.partner_id"}
+    lacking = {"source.files", "source.format", "source.slack", "source.table", "destination.model.partner_id"}
     for section in ("", "source", "cursor", "mapping", "staging", "destination", "destination.model", "limits"):
         values, model = written, job
         for key in section.split(".") if section else ():
@@ -174,6 +174,15 @@ def test_a_file_outside_the_project_is_named_by_its_whole_path(
 def test_files_are_given_by_text_list_or_mapping(load: Load, source: str, files: tuple[str, ...], kind: str) -> None:
     job = load(changed("log/flights/*.parquet", source))
     assert (job.source.files, job.source.format) == (files, kind)
+
+
+def test_paths_that_say_times_need_a_cursor_that_is_one(load: Load) -> None:
+    written = changed("log/flights/*.parquet", "{files: 's3://b/{start:%Y/%m/%d}/${X}/*.json.gz', slack: 2h}")
+    job = load(written)
+    assert (job.source.files, job.source.format) == (("s3://b/{start:%Y/%m/%d}/${X}/*.json.gz",), "json")
+    assert job.source.slack == timedelta(hours=2)
+    with pytest.raises(Misconfigured, match=r"source\.files: holds \{start:…\}, which needs a cursor that is a time"):
+        load(written.replace("start: 2013-01-01", "start: 7"))
 
 
 def test_attributes_have_three_forms_and_a_list_may_mix(load: Load) -> None:
@@ -271,6 +280,10 @@ def test_schedules_are_cron_or_two_words(load: Load, schedule: str) -> None:
         ("log/flights/*.parquet", "[a.csv, b.json]", "source: the names do not say one format"),
         ("log/flights/*.parquet", "a.parquet.gz", "source: the names do not say one format"),
         ("log/flights/*.parquet", "[a.csv, '']", "3:17: source[1]: is empty"),
+        ("log/flights/*.parquet", "'log/{end:%Y}/*.csv'", "source: holds {end:%Y}, which is no placeholder"),
+        ("log/flights/*.parquet", "['a.csv', '{start:%H}.csv']", "source[1]: names units of time without the larger"),
+        ("log/flights/*.parquet", "gs://b/*.csv", "source: begins with gs://, which cannot be read"),
+        ("log/flights/*.parquet", "{files: a.csv, slack: 1h}", "source.slack: belongs to files whose paths hold"),
         ("log/flights/*.parquet", "'${9}/a.csv'", "source: holds a ${ that begins no reference"),
         ("log/flights/*.parquet", "{files: a.csv, options: {}}", "source.options: no such key"),
         ("column: logged_at", "colum: logged_at", '5:3: cursor.colum: no such key; did you mean "column"?'),

@@ -1,11 +1,11 @@
 """The columns of each file by itself, where all files together are read as one table.
 
-A file is looked at once, and again when its size or time of change differ.
+Of files that are certainly alike, one is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +24,20 @@ class Layouts:
 
     def __init__(self, format_: str) -> None:
         self._format = format_
-        self._known: dict[str, tuple[tuple[int, int], Layout]] = {}
+        self._known: dict[str, Layout] = {}
 
-    def of(self, connection: DuckDBPyConnection, files: Sequence[str]) -> dict[str, Layout]:
-        """file → its columns, those that its folders name (`month=01`) included; empty for JSON files."""
+    def of(self, connection: DuckDBPyConnection, kinds: Mapping[str, str]) -> dict[str, Layout]:
+        """file → its columns, those that its folders name (`month=01`) included; empty for JSON files.
+
+        kinds: file → text that only files with the same columns share
+        """
         if self._format == "json":
             return {}
-        versions = {file: _version(file) for file in files}
-        new = [file for file in files if file not in self._known or self._known[file][0] != versions[file]]
-        read = _of_parquet(connection, new) if self._format == "parquet" else _of_csv(connection, new)
-        self._known |= {file: (versions[file], {**_folders(file), **layout}) for file, layout in read.items()}
-        return {file: self._known[file][1] for file in files}
+        new = {kind: file for file, kind in kinds.items() if kind not in self._known}
+        read = _of_parquet if self._format == "parquet" else _of_csv
+        found = read(connection, list(new.values()))
+        self._known |= {kind: found[file] for kind, file in new.items()}
+        return {file: {**_folders(file), **self._known[kind]} for file, kind in kinds.items()}
 
 
 def _of_parquet(connection: DuckDBPyConnection, files: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -70,8 +73,3 @@ def _of_csv(connection: DuckDBPyConnection, files: Sequence[str]) -> dict[str, d
 
 def _folders(file: str) -> dict[str, str]:
     return {part.partition("=")[0].lower(): "" for part in Path(file).parent.parts if "=" in part}
-
-
-def _version(file: str) -> tuple[int, int]:
-    stat = Path(file).stat()
-    return stat.st_size, stat.st_mtime_ns

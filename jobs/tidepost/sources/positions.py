@@ -78,7 +78,8 @@ class CursorColumn:
         return f"{column} >= CAST($_lo AS {self.bound}) AND {column} < CAST($_hi AS {self.bound})", values
 
     def near(self, window: Range) -> Range:
-        """A window that holds the statistics of every file with rows in `window`: wider where order is not sure."""
+        """A window that meets the statistics of every file with rows in `window`: wider for times without a zone,
+        which statistics give as if they were UTC, and whose order is not that of time."""
         return Range(window.start - DAY, window.end + DAY) if self._naive else window
 
     def width(self, span: int) -> int:
