@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from uuid import UUID
 
 from tidepost.batches import close_batches
 from tidepost.confirm import Confirmer
-from tidepost.cursor import EPOCH, CursorKind, CursorType, to_nanoseconds
+from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.deliver import Courier
 from tidepost.engine import Engine
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
@@ -45,7 +46,6 @@ from tidepost.publish import Publisher
 from tidepost.ranges import Range
 from tidepost.stage import Stage
 
-HIGHEST_INTEGER = 2**63 - 1
 REFINEMENTS = 3
 
 
@@ -107,7 +107,9 @@ def start_of(job: Job, kind: CursorKind) -> int:
     start = job.cursor.start_for(kind.type.value)
     if isinstance(start, datetime):
         return to_nanoseconds(start)
-    return (start - EPOCH.date()).days if isinstance(start, date) else start
+    if isinstance(start, date):
+        return (start - EPOCH.date()).days
+    return start.int if isinstance(start, UUID) else start
 
 
 def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
@@ -135,10 +137,10 @@ def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) ->
     """Clock − settle as a position. A growing id has no time of its own: what was its highest value that long ago
     is looked up in the ledger's log, to which every run adds."""
     settled = _now(world) - world.job.cursor.settle.total_seconds()
-    if kind.type is not CursorType.INTEGER:
+    if kind.timed:
         return kind.floor(int(settled * 1_000_000) * 1_000)
     if not world.job.cursor.settle:
-        return HIGHEST_INTEGER
+        return kind.last
     seen = world.ledger.reports.highest_seen(stream, settled) if stream is not None else None
     return start if seen is None else seen + 1
 
@@ -146,11 +148,16 @@ def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) ->
 def _log_highest(world: World, stream: Stream) -> None:
     """Remember how far a growing id is by now, for the runs after `settle`."""
     kind = world.source.cursor()
+    if kind.timed or not world.job.cursor.settle:
+        return
+    now = _now(world)
     start = start_of(world.job, kind)
-    if kind.type is CursorType.INTEGER and world.job.cursor.settle and start < HIGHEST_INTEGER:
-        highest = world.source.survey(Range(start, HIGHEST_INTEGER)).highest
+    seen = world.ledger.reports.highest_seen(stream, now)
+    low = start if seen is None else max(start, seen)
+    if low < kind.last:
+        highest = world.source.survey(Range(low, kind.last)).highest
         if highest is not None:
-            world.ledger.reports.seen(stream, _now(world), highest)
+            world.ledger.reports.seen(stream, now, highest)
 
 
 def _refined(source: Source, survey: Survey, sizing: Sizing) -> Survey:

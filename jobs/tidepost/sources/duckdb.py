@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json"}
-BOUND_TYPES = {CursorType.DATE: "DATE", CursorType.INTEGER: "BIGINT", CursorType.TIMESTAMP: "TIMESTAMPTZ"}
+BOUND_TYPES = {
+    CursorType.DATE: "DATE",
+    CursorType.INTEGER: "BIGINT",
+    CursorType.TIMESTAMP: "TIMESTAMPTZ",
+    CursorType.UUID: "UUID",
+}
 OUTSIDE = "source.query gave a row whose cursor is outside of {start} and {end}; such a row would be lost"
 
 
@@ -84,6 +89,9 @@ class DuckDBSource:
     def clock(self) -> float | None:
         return None
 
+    def warnings(self) -> Sequence[str]:
+        return ()
+
     def survey(self, window: Range) -> Survey:
         cursor = self._cursor()
         where, values = cursor.within(window)
@@ -113,7 +121,7 @@ class DuckDBSource:
         # Files may spell a column in several ways, which are one to DuckDB.
         have = {name.lower(): of for name, of in (_described(connection, rows) if pruned else types).items()}
         chosen = [_as_known(name, types[name], have.get(name.lower())) for name in columns]
-        position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
+        position = f"{cursor.carried} AS {quote_identifier(CURSOR)}"
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
         yield Relation(f"SELECT {', '.join([*chosen, position])} FROM ({rows}) WHERE {where}", values)
@@ -172,9 +180,9 @@ class DuckDBSource:
     def _near(self, connection: DuckDBPyConnection, window: Range) -> list[str]:
         """The files that can hold rows of a window: at least one, so that there is something to select from."""
         files = self._files()
-        if not files or self._origin.format != "parquet":
-            return files
         cursor = self._cursor()
+        if not files or self._origin.format != "parquet" or cursor.kind.type is CursorType.UUID:
+            return files
         if self._footers is None:
             self._footers = Footers(cursor.name, cursor.type, cursor.position_of)
         return self._footers.within(connection, files, cursor.near(window))
