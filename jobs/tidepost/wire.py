@@ -13,6 +13,7 @@ from tidepost.errors import Misconfigured
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
+    from tidepost.cursor import CursorType
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Source
@@ -32,7 +33,7 @@ def wire(
     resolved = job.resolved(env)
     staging = staging_of(project, env)
     engine = Engine(job.limits.memory, job.limits.threads, Path(staging.root) / "_tidepost" / "spill")
-    source = source_of(resolved, engine)
+    source = source_of(resolved, engine, env)
     return World(
         job=resolved,
         source=source,
@@ -65,11 +66,16 @@ def staging_of(project: Project, env: Mapping[str, str] | None = None) -> LocalS
     return LocalStaging(Path(url.removeprefix("file://")))
 
 
-def source_of(job: Job, engine: Engine) -> Source:
+def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) -> Source:
     from tidepost.cursor import CursorType  # noqa: PLC0415
     from tidepost.sources.duckdb import DuckDBSource, Origin  # noqa: PLC0415
 
     source, cursor = job.source, job.cursor
+    declared = CursorType(cursor.type) if cursor.type is not None else None
+    if source.postgres is not None:
+        return _postgres_source(
+            job, resolve(str(source.postgres), env, where=job.where("source", "postgres")), declared
+        )
     origin = Origin(
         files=source.files or (),
         format=source.format or "parquet",
@@ -77,8 +83,20 @@ def source_of(job: Job, engine: Engine) -> Source:
         table=source.table,
         database=Path(source.database) if source.database else None,
     )
-    declared = CursorType(cursor.type) if cursor.type is not None else None
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
+
+
+def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
+    try:
+        # Imported here: its driver is an extra.
+        from tidepost.sources.postgres import Origin, PostgresSource  # noqa: PLC0415
+    except ImportError:
+        raise Misconfigured(
+            f"{job.where('source', 'postgres')}: a source in PostgreSQL needs a driver that is not installed",
+            hint="Install it:  pip install 'tidepost[postgres]'",
+        ) from None
+    origin = Origin(table=job.source.table, query=job.source.query)
+    return PostgresSource(url, origin, column=job.cursor.column, declared=declared, zone=job.cursor.timezone)
 
 
 def destination_of(job: Job, env: Mapping[str, str] | None = None) -> Destination:
