@@ -167,6 +167,7 @@ class World:
 
     job:   the job's definition; change it with `define`
     now:   what the run's clock shows
+    variables: of the environment, beside the usual ones
     """
 
     root: Path
@@ -176,6 +177,7 @@ class World:
     job: dict[str, Any] = field(default_factory=dict)
     now: datetime = NOW
     events: list[Event] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
@@ -227,7 +229,7 @@ class World:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"SANDBOX_URL": self.platform.url, "ARTHUR_API_KEY": KEY}
+        return {"SANDBOX_URL": self.platform.url, "ARTHUR_API_KEY": KEY, **self.variables}
 
     @property
     def project(self) -> Project:

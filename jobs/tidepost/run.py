@@ -25,7 +25,7 @@ from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.deliver import Courier
 from tidepost.engine import Engine
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
-from tidepost.events import CutStaged, Event, Notice, Planned, Settled
+from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
 from tidepost.job import Job
 from tidepost.leases import Keeper
 from tidepost.model import (
@@ -133,6 +133,22 @@ def _now(world: World) -> float:
     return min(world.clock(), world.source.clock() or float("inf"))
 
 
+def _warn(world: World, notice: Notice) -> None:
+    """Tell what the source warns of, and clocks so far from each other that settle proves less than it should."""
+    for text in world.source.warnings():
+        notice(Warned(text))
+    before, theirs, after = time.time(), world.source.clock(), time.time()
+    skew = 0.0 if theirs is None else max(before - theirs, theirs - after)
+    if theirs is not None and skew > max(world.job.cursor.settle.total_seconds() / 2, 1):
+        side = "behind" if theirs < before else "ahead of"
+        notice(
+            Warned(
+                f"the source's clock is {skew:.0f} s {side} this host's, more than half of cursor.settle; the "
+                f"earlier one is used, but rows may carry times of either: set the clocks right, or a longer settle"
+            )
+        )
+
+
 def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) -> int:
     """Clock − settle as a position. A growing id has no time of its own: what was its highest value that long ago
     is looked up in the ledger's log, to which every run adds."""
@@ -195,6 +211,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
     stream = plans.stream(world.job.name, StreamName.INFERENCES, {**world.identity, "cursor": cursor})
     outcome = Outcome(stream)
+    _warn(world, notice)
     with _tools(world, stream, outcome, notice, stop) as tools:
         tools.publisher.agree(stream)
         _recover(world, tools, stream)

@@ -73,9 +73,8 @@ def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) ->
     source, cursor = job.source, job.cursor
     declared = CursorType(cursor.type) if cursor.type is not None else None
     if source.postgres is not None:
-        return _postgres_source(
-            job, resolve(str(source.postgres), env, where=job.where("source", "postgres")), declared
-        )
+        url = resolve(str(source.postgres), env, where=job.where("source", "postgres"))
+        return _postgres_source(job, url, declared)
     origin = Origin(
         files=source.files or (),
         format=source.format or "parquet",

@@ -91,7 +91,7 @@ BREAKS: Final = {
     "canceling statement": LATER["57014"],
     "ERROR:": "",
 }
-SAFE: Final = "Nothing was lost: what was read of the cut is read again."
+SAFE: Final = "Nothing was lost: the mark stays where it is."
 MEND: Final = "Mend the source, the URL that source.postgres refers to, or the user's rights at the server."
 RUN_AGAIN: Final = "Run again when the server can be read."
 
@@ -223,6 +223,7 @@ class Stream:
         self._batches = cursor.fetch_record_batch()
         self._lock = threading.Lock()
         self._open = True
+        self._ending = False
         self.failure: str | None = None
         self.reader = pa.RecordBatchReader.from_batches(self._batches.schema, self._each())
 
@@ -237,12 +238,14 @@ class Stream:
                     self._open = False
                     return
                 except Exception as error:
-                    self.failure = str(error)
+                    if not self._ending:
+                        self.failure = str(error)
                     raise
             yield batch
 
     def close(self) -> None:
         """Read no further: the server stops, and nobody reads from what is freed."""
+        self._ending = True
         if self._open:
             with suppress(adbc_driver_manager.Error):
                 self._cursor.adbc_cancel()
