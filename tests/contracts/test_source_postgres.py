@@ -15,6 +15,7 @@ from psycopg.sql import SQL
 from tests.contracts.source_contract import (
     ALL,
     CASES,
+    SPRING,
     Holding,
     NaiveTimesContract,
     SourceContract,
@@ -295,6 +296,22 @@ def test_a_cursor_with_a_fraction_is_told_and_not_rounded(tables: Tables, engine
         read(source_of(tables, name), engine, ALL)
 
 
+@pytest.mark.parametrize("name", ["b", "p", "c0", "found", "inside", "source", "count", "tidepost_source"])
+def test_a_cursor_may_have_any_name(tables: Tables, engine: Engine, name: str) -> None:
+    query = f"SELECT i AS \"{name}\", 'a' || i AS id, i AS v FROM generate_series(8, 12) i"
+    for one in (query, f'SELECT * FROM ({query}) q WHERE "{name}" >= {{start}} AND "{name}" < {{end}}'):
+        source = PostgresSource(tables.url, Origin(query=one), column=name, declared=CursorType.INTEGER)
+        assert source.survey(Range(9, 12)).highest == 11
+        assert sum(count for _, count in source.survey(Range(9, 12)).buckets) == 3
+        assert read(source, engine, Range(9, 12)) == [("a10", 10), ("a11", 11), ("a9", 9)]
+
+
+def test_a_zone_that_the_server_does_not_know_is_told(tables: Tables) -> None:
+    name = tables.holding(rows_of(SPRING))
+    with pytest.raises(Misconfigured, match=r"such as cursor\.timezone"):
+        source_of(tables, name, zone="Nowhere/At_All").survey(ALL)
+
+
 @pytest.mark.parametrize("type_", ["text", "float8", "numeric(10,2)", "bool", "jsonb", "int[]"])
 def test_a_type_that_has_no_exact_order_is_no_cursor(tables: Tables, type_: str) -> None:
     with pytest.raises(Misconfigured, match="cannot be a cursor"):
@@ -571,8 +588,9 @@ def rows_read(source: Source, engine: Engine, meanwhile: Callable[[], object]) -
         return int(first + reader.read_all().num_rows)
 
 
-def many(tables: Tables, rows: int) -> Source:
-    return query_of(tables, f"SELECT i AS c, repeat('x', 1000) AS id FROM generate_series(1, {rows}) i")
+def endless(tables: Tables) -> Source:
+    """More rows than anybody reads ahead."""
+    return query_of(tables, "SELECT generate_series(1, 100000000) AS c, repeat('x', 1000) AS id")
 
 
 def test_reading_that_is_given_up_ends_at_the_server(tables: Tables, engine: Engine) -> None:
@@ -580,7 +598,7 @@ def test_reading_that_is_given_up_ends_at_the_server(tables: Tables, engine: Eng
         raise KeyError
 
     with pytest.raises(KeyError):
-        rows_read(many(tables, 3_000_000), engine, give_up)
+        rows_read(endless(tables), engine, give_up)
     assert eventually(lambda: not others(tables))
 
 
@@ -590,14 +608,14 @@ def test_a_connection_that_drops_while_rows_arrive_is_tried_again_later(tables: 
         "WHERE datname = current_database() AND application_name = 'tidepost'"
     )
     with pytest.raises(Retryable, match="the connection to it was lost") as lost:
-        rows_read(many(tables, 300_000), engine, lambda: tables.execute(end))
+        rows_read(endless(tables), engine, lambda: tables.execute(end))
     assert "Nothing was lost" in str(lost.value)
 
 
 def test_a_statement_that_is_cancelled_at_the_server_is_tried_again_later(tables: Tables, engine: Engine) -> None:
     end = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidepost'"
     with pytest.raises(Retryable, match="cancelled at the server"):
-        rows_read(many(tables, 300_000), engine, lambda: tables.execute(end))
+        rows_read(endless(tables), engine, lambda: tables.execute(end))
 
 
 def test_a_limit_of_the_servers_on_time_is_kept_and_told(tables: Tables, engine: Engine) -> None:

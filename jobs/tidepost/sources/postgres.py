@@ -121,8 +121,8 @@ class PostgresSource:
             starts = [max(lowest // width * width, window.start)]
             starts += range((starts[0] // width + 1) * width, highest + 1, width)
             counted = session.rows(
-                f"SELECT width_bucket({cursor.order}::{cursor.type}, {cursor.literals(starts)}) AS b, count(*) "
-                f"FROM ({rows}) AS source GROUP BY b ORDER BY b"
+                f"SELECT width_bucket({cursor.order}::{cursor.type}, {cursor.literals(starts)}), count(*) "
+                f"FROM ({rows}) AS source GROUP BY 1 ORDER BY 1"
             )
         return Survey(highest, tuple((starts[int(b) - 1], int(n)) for b, n in counted), nulls)
 

@@ -30,6 +30,11 @@ class ServerCursor:
         return self.column.kind
 
     @property
+    def name(self) -> str:
+        """SQL of the column, of what the statement calls `source`: it may be named as what the statement selects."""
+        return f"source.{quote_identifier(self.column.name)}"
+
+    @property
     def naive(self) -> bool:
         """Whether its order is not that of its positions, for where clocks are set back."""
         return self.server == "timestamp"
@@ -37,8 +42,8 @@ class ServerCursor:
     @property
     def order(self) -> str:
         """SQL of a value that is ordered as positions are: the column itself, or its instant."""
-        name = quote_identifier(self.column.name)
-        return f"({name} AT TIME ZONE {quote_literal(self.kind.zone or 'UTC')})" if self.naive else name
+        zone = quote_literal(self.kind.zone or "UTC")
+        return f"({self.name} AT TIME ZONE {zone})" if self.naive else self.name
 
     @property
     def type(self) -> str:
@@ -66,7 +71,6 @@ class ServerCursor:
 
         Times without zone are narrowed to a day around the range first, then compared as instants.
         """
-        name = quote_identifier(self.column.name)
         if not self.kind.timed:
             return self._ids_within(window)
         start, end = self.literal(window.start), self.literal(window.end)
@@ -75,7 +79,8 @@ class ServerCursor:
             return exact
         near = [quote_literal(self._text(one).removesuffix("Z")) for one in (window.start, window.end)]
         day = "interval '1 day'"
-        return f"{name} >= {near[0]}::timestamp - {day} AND {name} < {near[1]}::timestamp + {day} AND {exact}"
+        low, high = f"{near[0]}::timestamp - {day}", f"{near[1]}::timestamp + {day}"
+        return f"{self.name} >= {low} AND {self.name} < {high} AND {exact}"
 
     def nearest(self, position: int) -> int:
         """A position that has a constant."""

@@ -33,7 +33,9 @@ SETTINGS: Final = """
 SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),
   set_config('standard_conforming_strings', 'on', true), set_config('extra_float_digits', '1', true),
   set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN '1h'
-    ELSE current_setting('statement_timeout') END, true)
+    ELSE current_setting('statement_timeout') END, true),
+  set_config('lock_timeout', CASE current_setting('lock_timeout') WHEN '0' THEN '1min'
+    ELSE current_setting('lock_timeout') END, true)
 """
 
 # By SQLSTATE, or by its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -49,6 +51,7 @@ LATER: Final = {
 }
 NEVER: Final = {
     "22": "a value could not be computed there",
+    "22023": "it does not know a value that it was given, such as cursor.timezone",
     "25006": "reading it would write something",
     "28": "its server refuses the user or the password",
     "3D": "there is no such database",
@@ -106,7 +109,7 @@ class Server:
         self.name = _shown(url)
         given = parse_qs(urlsplit(url).query, keep_blank_values=True)
         options = "&".join(f"{key}={value}" for key, value in CONNECTING.items() if key not in given)
-        self._url = f"{url}{'&' if '?' in url else '?'}{options}"
+        self._url = f"{url.rstrip('?&')}{'&' if given else '?'}{options}"
 
     @contextmanager
     def session(self) -> Iterator[Session]:
