@@ -172,6 +172,7 @@ class World:
     now:   what the run's clock shows
     shows: what its destination can show, if that is less than rows
     time:  simulated, for whatever a run waits for; None is the real one
+    variables: of the environment, beside the usual ones
     """
 
     root: Path
@@ -183,6 +184,7 @@ class World:
     shows: Proof | None = None
     time: SimulatedTime | None = None
     events: list[Event] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
@@ -234,7 +236,7 @@ class World:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"SANDBOX_URL": self.platform.url, "ARTHUR_API_KEY": KEY}
+        return {"SANDBOX_URL": self.platform.url, "ARTHUR_API_KEY": KEY, **self.variables}
 
     @property
     def project(self) -> Project:

@@ -45,6 +45,7 @@ class Engine:
             }
         )
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")  # it would write among what the caller writes
         return connection
 
 

@@ -87,6 +87,9 @@ class Source(Protocol):
     def clock(self) -> float | None:
         """The source's own clock, in seconds since 1970; None where it has none but the worker's."""
 
+    def warnings(self) -> Sequence[str]:
+        """What a person should know of the source, though nothing is lost by it: whole sentences, told once a run."""
+
     def survey(self, window: Range) -> Survey:
         """What there is in a range, counted in at most about a thousand buckets."""
 
@@ -94,7 +97,8 @@ class Source(Protocol):
         self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]
     ) -> AbstractContextManager[Relation]:
         """The rows of a range, to be read once before the block ends; after it nothing stays open at the source.
-        The relation has `columns` as the source types them, and `CURSOR`, the row's position as BIGINT or HUGEINT."""
+        The relation has `columns` as the source types them, and `CURSOR`, the row's position as BIGINT or HUGEINT;
+        of a UUID its text, which has the same order."""
 
 
 @runtime_checkable

@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from uuid import UUID
 
 from tidepost.batches import close_batches
 from tidepost.confirm import Confirmer
-from tidepost.cursor import EPOCH, CursorKind, CursorType, to_nanoseconds
+from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.deliver import Courier
 from tidepost.engine import Engine
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
@@ -48,7 +49,6 @@ from tidepost.publish import Publisher
 from tidepost.ranges import Range, Ranges
 from tidepost.stage import Stage, Staged
 
-HIGHEST_INTEGER = 2**63 - 1
 REFINEMENTS = 3
 
 
@@ -114,7 +114,9 @@ def start_of(job: Job, kind: CursorKind) -> int:
     start = job.cursor.start_for(kind.type.value)
     if isinstance(start, datetime):
         return to_nanoseconds(start)
-    return (start - EPOCH.date()).days if isinstance(start, date) else start
+    if isinstance(start, date):
+        return (start - EPOCH.date()).days
+    return start.int if isinstance(start, UUID) else start
 
 
 def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
@@ -166,14 +168,30 @@ def _now(world: World) -> float:
     return min(world.clock(), world.source.clock() or float("inf"))
 
 
+def _warn(world: World, notice: Notice) -> None:
+    """Tell what the source warns of, and clocks so far from each other that settle proves less than it should."""
+    for text in world.source.warnings():
+        notice(Warned(text))
+    before, theirs, after = time.time(), world.source.clock(), time.time()
+    skew = 0.0 if theirs is None else max(before - theirs, theirs - after)
+    if theirs is not None and skew > max(world.job.cursor.settle.total_seconds() / 2, 1):
+        side = "behind" if theirs < before else "ahead of"
+        notice(
+            Warned(
+                f"the source's clock is {skew:.0f} s {side} this host's, more than half of cursor.settle; the "
+                f"earlier one is used, but rows may carry times of either: set the clocks right, or a longer settle"
+            )
+        )
+
+
 def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) -> int:
     """Clock − settle as a position. A growing id has no time of its own: what was its highest value that long ago
     is looked up in the ledger's log, to which every run adds."""
     settled = _now(world) - world.job.cursor.settle.total_seconds()
-    if kind.type is not CursorType.INTEGER:
+    if kind.timed:
         return kind.floor(int(settled * 1_000_000) * 1_000)
     if not world.job.cursor.settle:
-        return HIGHEST_INTEGER
+        return kind.last
     seen = world.ledger.reports.highest_seen(stream, settled) if stream is not None else None
     return start if seen is None else seen + 1
 
@@ -181,11 +199,16 @@ def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) ->
 def _log_highest(world: World, stream: Stream) -> None:
     """Remember how far a growing id is by now, for the runs after `settle` and within `lookback`."""
     kind = world.source.cursor()
+    if kind.timed:
+        return
+    now = _now(world)
     start = start_of(world.job, kind)
-    if kind.type is CursorType.INTEGER and start < HIGHEST_INTEGER:
-        highest = world.source.survey(Range(start, HIGHEST_INTEGER)).highest
+    seen = world.ledger.reports.highest_seen(stream, now)
+    low = start if seen is None else max(start, seen)
+    if low < kind.last:
+        highest = world.source.survey(Range(low, kind.last)).highest
         if highest is not None:
-            world.ledger.reports.seen(stream, _now(world), highest)
+            world.ledger.reports.seen(stream, now, highest)
 
 
 def _refined(source: Source, survey: Survey, sizing: Sizing) -> Survey:
@@ -223,6 +246,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
     stream = plans.stream(world.job.name, StreamName.INFERENCES, {**world.identity, "cursor": cursor})
     outcome = Outcome(stream)
+    _warn(world, notice)
     with _tools(world, stream, outcome, notice, stop) as tools:
         tools.publisher.agree(stream)
         _recover(world, tools, stream)

@@ -14,6 +14,7 @@ from tidepost.errors import Misconfigured
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
+    from tidepost.cursor import CursorType
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Source, StagingArea
@@ -43,7 +44,7 @@ def wire(
     engine = Engine(job.limits.memory, job.limits.threads, staging.spill)
     with suppress(OSError):  # without it the run only takes longer
         (project.root / CACHE).mkdir(parents=True, exist_ok=True)
-    source = source_of(resolved, engine)
+    source = source_of(resolved, engine, env)
     return World(
         job=resolved,
         source=source,
@@ -82,11 +83,15 @@ def staging_of(project: Project, env: Mapping[str, str] | None = None) -> Stagin
     return LocalStaging(Path(url.removeprefix("file://")))
 
 
-def source_of(job: Job, engine: Engine) -> Source:
+def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) -> Source:
     from tidepost.cursor import CursorType  # noqa: PLC0415
     from tidepost.sources.duckdb import DuckDBSource, Origin  # noqa: PLC0415
 
     source, cursor = job.source, job.cursor
+    declared = CursorType(cursor.type) if cursor.type is not None else None
+    if source.postgres is not None:
+        url = resolve(str(source.postgres), env, where=job.where("source", "postgres"))
+        return _postgres_source(job, url, declared)
     origin = Origin(
         files=source.files or (),
         format=source.format or "parquet",
@@ -96,8 +101,20 @@ def source_of(job: Job, engine: Engine) -> Source:
         slack=None if source.slack is None else source.slack.total_seconds(),
         cache=job.root / CACHE,
     )
-    declared = CursorType(cursor.type) if cursor.type is not None else None
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
+
+
+def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
+    try:
+        # Imported here: its driver is an extra.
+        from tidepost.sources.postgres import Origin, PostgresSource  # noqa: PLC0415
+    except ImportError:
+        raise Misconfigured(
+            f"{job.where('source', 'postgres')}: a source in PostgreSQL needs a driver that is not installed",
+            hint="Install it:  pip install 'tidepost[postgres]'",
+        ) from None
+    origin = Origin(table=job.source.table, query=job.source.query)
+    return PostgresSource(url, origin, column=job.cursor.column, declared=declared, zone=job.cursor.timezone)
 
 
 def destination_of(

@@ -260,12 +260,11 @@ def _proposal(world: World, stream: Stream, position: str) -> Proposal:
 
 def _bound(world: World, kind: CursorKind, frontier: int, wanted: int) -> int | None:
     """The end of what a run may read between the frontier and a position; None where there is no settled row."""
-    from tidepost.cursor import CursorType  # noqa: PLC0415
     from tidepost.plan import bound  # noqa: PLC0415
     from tidepost.ranges import Range  # noqa: PLC0415
 
     limit = wanted
-    if kind.type is not CursorType.INTEGER:
+    if kind.timed:
         settled = min(world.clock(), world.source.clock() or float("inf")) - world.job.cursor.settle.total_seconds()
         limit = min(wanted, kind.floor(int(settled * 1_000_000) * 1_000))
     if limit <= frontier:

@@ -24,7 +24,12 @@ from tidepost.sql import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-BOUND_TYPES = {CursorType.DATE: "DATE", CursorType.INTEGER: "BIGINT", CursorType.TIMESTAMP: "TIMESTAMPTZ"}
+BOUND_TYPES = {
+    CursorType.DATE: "DATE",
+    CursorType.INTEGER: "BIGINT",
+    CursorType.TIMESTAMP: "TIMESTAMPTZ",
+    CursorType.UUID: "UUID",
+}
 OUTSIDE = "source.query gave a row whose cursor is outside of {start} and {end}; such a row would be lost"
 
 
@@ -92,6 +97,9 @@ class DuckDBSource:
     def clock(self) -> float | None:
         return None
 
+    def warnings(self) -> Sequence[str]:
+        return ()
+
     def survey(self, window: Range) -> Survey:
         cursor = self._cursor()
         where, values = cursor.within(window)
@@ -127,7 +135,7 @@ class DuckDBSource:
             names = list(dict.fromkeys([*columns, self._name]))
             rows = self._files.typed(connection, near, self.columns(), names, named=bool(layouts))
         chosen = [quote_identifier(name) for name in columns]
-        position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
+        position = f"{cursor.carried} AS {quote_identifier(CURSOR)}"
         file = [quote_identifier(FILE)] if layouts else []
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
