@@ -102,8 +102,8 @@ def resolve(
     )
 
 
-def earliest(connection: DuckDBPyConnection, folder: Path) -> int | None:
-    """The smallest cursor of the rows that the last `resolve` left; None where it left none. `folder` holds their
+def earliest(connection: DuckDBPyConnection, folder: Path) -> int | str | None:
+    """The smallest `CURSOR` of the rows that the last `resolve` left; None where it left none. `folder` holds their
     `keys.arrow`, as it was written."""
     with pa.memory_map(str(folder / KEYS)) as mapped:
         keys = pa.ipc.open_file(mapped).read_all()
@@ -114,7 +114,7 @@ def earliest(connection: DuckDBPyConnection, folder: Path) -> int | None:
         finally:
             connection.unregister("tidepost_keys")
             del keys
-    return None if found is None else int(found)
+    return found if found is None or isinstance(found, str) else int(found)
 
 
 def _rows(drafts: Sequence[Draft]) -> str:

@@ -115,7 +115,9 @@ class Stage:
             staged = Staged(cut, drafts, nothing_yet, rejects, 0, target.staged)
             staged = self._resolved(stream, staged, scanned=scanned, since=None)
             if cut.kind is ScanKind.LOOKBACK and staged.drafts:
-                staged = replace(staged, earliest=earliest(self.connection, folder))
+                first = earliest(self.connection, folder)
+                position = self.source.cursor().parse(first) if isinstance(first, str) else first
+                staged = replace(staged, earliest=position)
             return staged
 
     def look_again(self, stream: Stream, staged: Staged) -> Staged:
