@@ -156,6 +156,7 @@ class Part:
     size:   bytes
     token:  how the staging finds the finished, not yet visible file again (a scratch path, an upload id)
     hours:  rows by hour of event time
+    purged: its file was dropped; its ids are in a sidecar (see `index.py`)
     """
 
     number: int
@@ -168,6 +169,7 @@ class Part:
     hours: Mapping[int, int]
     token: str = ""
     batch_id: str | None = None
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,8 @@ class Delivery:
     refused: refused by the destination, and kept as rejects
     reason:  why it is held or unknown; empty otherwise
     released: a person let it go after it was held, so that no limit holds it again
+    reopened: when, in seconds since 1970, it was opened again after it was closed, as rows of it were not there
+              any more; None where it never was. What was sent before that is no attempt at what is missing now
     """
 
     id: int
@@ -261,6 +265,7 @@ class Delivery:
     refused: int = 0
     reason: str = ""
     released: bool = False
+    reopened: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from tidepost.engine import BATCH_ROWS, translated
 from tidepost.errors import Retryable
+from tidepost.index import Index, index_of
 from tidepost.job import Job
 from tidepost.model import Cut, Lease, Stream, Tally
-from tidepost.ports import Ledger, PartRef, Records, Relation, Source, Staging
+from tidepost.ports import Ledger, PartRef, Records, Source, Staging
 from tidepost.ranges import Range
-from tidepost.rejects import NO_REJECTS, read_tombstones
+from tidepost.rejects import NO_REJECTS
 from tidepost.repeats import Resolved, resolve
 from tidepost.shape import ID, REASON, ROW, Shape, shape
 from tidepost.writer import Draft, Writer, staged_schema
@@ -163,23 +164,9 @@ class Stage:
         around = int(self.job.cursor.lookback.total_seconds()) * 1_000_000
         return Range(window.start - around, window.end + around)
 
-    def _index(self, stream: Stream, parts: Sequence[PartRef]) -> Relation | None:
+    def _index(self, stream: Stream, parts: Sequence[PartRef]) -> Index | None:
         """The published rows of some parts, without those that a destination provably refused."""
-        if not parts:
-            return None
-        rows = self.staging.relation(self.connection, stream, [one.part for one in parts])
-        refused = read_tombstones(self.records, stream, {one.sequence for one in parts})
-        if not refused:
-            return rows
-        gone = pa.table(
-            {
-                "path": [one.part.path for one in parts for _ in refused.get(one.sequence, ())],
-                "id": [each for one in parts for each in refused.get(one.sequence, ())],
-            }
-        )
-        self.connection.register("tidepost_tombstones", gone)
-        left = f"(_part, {ID}) NOT IN (SELECT (path, id) FROM tidepost_tombstones)"
-        return Relation(f"SELECT * FROM ({rows.sql}) WHERE {left}", rows.values)
+        return index_of(self.connection, self.staging, self.records, stream, parts=parts)
 
 
 def _sifted(batch: pa.RecordBatch, rejected: list[pa.RecordBatch]) -> pa.RecordBatch:
