@@ -43,6 +43,7 @@ from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
 from tidepost.ports import Destination, Ledger, Records, Source, Staging, Survey
 from tidepost.publish import Publisher
 from tidepost.ranges import Range
+from tidepost.restage import Restage
 from tidepost.stage import Stage
 
 HIGHEST_INTEGER = 2**63 - 1
@@ -184,7 +185,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     `stop` ends it early and in order: what is on its way is finished or recorded, the rest is left for the next
     run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
     """
-    ledger, plans = world.ledger, world.ledger.plans
+    plans = world.ledger.plans
     cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
     stream = plans.stream(world.job.name, StreamName.INFERENCES, {**world.identity, "cursor": cursor})
     outcome = Outcome(stream)
@@ -205,8 +206,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
             columns = tools.stage.shape(stream).staged
             for destination in world.destinations:
                 destination.check(stream.name, columns)
-        for delivery in deliveries:
-            tools.outbound[delivery.destination].add(delivery)
+        _resume(tools, outcome, deliveries)
         for cut in todo:
             if stop.is_set():
                 break
@@ -220,14 +220,51 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
                 break
             for delivery in fresh:
                 tools.outbound[delivery.destination].add(delivery)
+    _end(world, outcome, stop)
+    return outcome
+
+
+def send_again(
+    world: World, stream: Stream, deliveries: Sequence[Delivery], *, notice: Notice, stop: threading.Event
+) -> Outcome:
+    """See deliveries through and do nothing else: nothing is scanned. Stops and raises as `run` does."""
+    outcome = Outcome(stream)
+    with _tools(world, stream, outcome, notice, stop) as tools:
+        tools.publisher.agree(stream)
+        columns = tools.stage.shape(stream).staged
+        for destination in world.destinations:
+            destination.check(stream.name, columns)
+        _resume(tools, outcome, deliveries)
+    _end(world, outcome, stop)
+    return outcome
+
+
+def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> int:
+    """Stage again what deliveries need and was purged; returns the slices. Raises as `Restage.bring_back`."""
+    outcome = Outcome(stream)
+    with _tools(world, stream, outcome, lambda _: None, threading.Event()) as tools:
+        tools.publisher.agree(stream)
+        return sum(tools.restage.bring_back(stream, one) for one in deliveries)
+
+
+def _resume(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery]) -> None:
+    """Go on with deliveries; what of them was purged is staged again, or the delivery stays as it is."""
+    for delivery in deliveries:
+        with _remembered(outcome):
+            tools.restage.bring_back(outcome.stream, delivery)
+            tools.outbound[delivery.destination].add(delivery)
+
+
+def _end(world: World, outcome: Outcome, stop: threading.Event) -> None:
+    """What closes a run, once nothing is on its way."""
+    stream = outcome.stream
     outcome.stopped = stop.is_set()
     if world.job.mapping.batch_id is not None and not outcome.stopped:
         for destination in world.destinations:
             with _remembered(outcome):
-                close_batches(stream, destination, ledger, world.records)
-    ledger.reports.ran(stream)
-    outcome.stream = plans.find(world.job.name, stream.name) or stream
-    return outcome
+                close_batches(stream, destination, world.ledger, world.records)
+    world.ledger.reports.ran(stream)
+    outcome.stream = world.ledger.plans.find(stream.job, stream.name) or stream
 
 
 def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice) -> tuple[Delivery, ...]:
@@ -286,6 +323,7 @@ class Tools:
     keeper: Keeper
     stage: Stage
     publisher: Publisher
+    restage: Restage
     outbound: Mapping[str, Outbound]
 
 
@@ -317,7 +355,7 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
             patience = Patience(job.destination.poll.total_seconds(), stop)
             outbound[destination.name] = Outbound(courier, confirmer, patience, told)
         try:
-            yield Tools(keeper, stage, publisher, outbound)
+            yield Tools(keeper, stage, publisher, Restage(stage, keeper), outbound)
         finally:
             for one in outbound.values():
                 one.finish()

@@ -81,7 +81,7 @@ class Stage:
         """
         target = self.shape(stream)
         folder = self.staging.scratch(stream, cut.id, lease.fence)
-        with self._told(f"staging {cut.kind} cut {cut.id}"):
+        with self.told(f"staging {cut.kind} cut {cut.id}"):
             drafts, rejects = self._write(target, cut, folder)
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             plain = Staged(drafts, Tally(null_cursors=null_cursors), rejects, 0, target.staged)
@@ -89,11 +89,11 @@ class Stage:
 
     def look_again(self, stream: Stream, staged: Staged) -> Staged:
         """The same rows after somebody else published: looked up once more, in what is new since."""
-        with self._told("looking again for repeats"):
+        with self.told("looking again for repeats"):
             return self._resolved(stream, staged, scanned=staged.tally.scanned, since=staged.version)
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def told(self, what: str) -> Iterator[None]:
         """An error of DuckDB or of the disk as one of ours."""
         try:
             yield
