@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,6 +62,13 @@ def read_rejects(records: Records, key: str) -> pa.Table:
     """A file of rejects; an empty table where there is none."""
     data = records.get(key)
     return NO_REJECTS if data is None else pq.read_table(pa.BufferReader(data)).cast(NO_REJECTS.schema)
+
+
+def read_refused(records: Records, stream: Stream) -> Iterator[tuple[int, str, list[str]]]:
+    """(slice, destination, the ids of it that the destination refused)."""
+    for key in records.list(f"{stream.prefix}/_tidepost/refused"):
+        sequence, destination, _ = key.rpartition("/")[2].split(".", 2)
+        yield int(sequence), destination, read_rejects(records, key).column(ID).to_pylist()
 
 
 def read_tombstones(records: Records, stream: Stream, sequences: Set[int]) -> dict[int, list[str]]:

@@ -239,12 +239,17 @@ def send_again(
     return outcome
 
 
-def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> int:
-    """Stage again what deliveries need and was purged; returns the slices. Raises as `Restage.bring_back`."""
-    outcome = Outcome(stream)
+def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], Outcome]:
+    """Stage again what deliveries need and was purged. Returns those whose files are all there, and what stopped the
+    others."""
+    outcome, ready = Outcome(stream), []
     with _tools(world, stream, outcome, lambda _: None, threading.Event()) as tools:
         tools.publisher.agree(stream)
-        return sum(tools.restage.bring_back(stream, one) for one in deliveries)
+        for delivery in deliveries:
+            with _remembered(outcome):
+                tools.restage.bring_back(stream, delivery)
+                ready.append(delivery)
+    return ready, outcome
 
 
 def _resume(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery]) -> None:

@@ -11,10 +11,11 @@ import pytest
 from tests.world import World, after, rows, said
 
 from tidepost.errors import Misconfigured, Retryable
-from tidepost.index import CONTENT, ID
+from tidepost.index import CONTENT
 from tidepost.ledger.owner import this_process
 from tidepost.ledger.purging import SqlPurging
 from tidepost.purge import Purge, Purged
+from tidepost.shape import ID
 from tidepost.staging.local import LocalStaging
 
 
