@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from tidepost.ranges import Range, Ranges
 from tidepost.rejects import read_refused, read_rejects
 from tidepost.repeats import CHANGED, CONFLICT
 from tidepost.shape import EVENT, ID, REASON, Shape
-from tidepost.sql import quote_identifier
+from tidepost.sql import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -304,6 +305,15 @@ class Comparison:
     def counted_differences(self) -> int:
         return self._count(f"({DIFFERENCES})")
 
+    def keep_numbers(self, numbers: Sequence[dict[str, object]]) -> None:
+        """Keep the rows that `NUMBERS` selects."""
+        kept = pa.Table.from_pylist(list(numbers)) if numbers else pa.table({"start": pa.array([], pa.int64())})
+        self.connection.register(f"{_T}numbers", kept)
+
+    def write(self, sql: str, path: Path, form: str) -> None:
+        """Write what a query selects to a new file, in a form as DuckDB's COPY has it."""
+        self._run(f"COPY ({sql}) TO {quote_literal(str(path))} ({form})")
+
     # ---------------------------------------------------------------------------------------------- helpers
 
     def _scanned(self, scanned: Ranges) -> None:
@@ -354,6 +364,13 @@ DIFFERENCES: Final = (
     f"WHERE what = 'others'"
 )
 """SQL of the ids that differ, as `Difference` names the columns, with `weight`: what should be looked at first."""
+
+DIFFERING: Final = (
+    f"SELECT what, id, make_timestamptz(event) AS inference_timestamp, destination, sequence AS slice, detail "
+    f"FROM ({DIFFERENCES}) ORDER BY weight, event, id"
+)
+NUMBERS: Final = f"SELECT * REPLACE (make_timestamptz(start) AS start) FROM {_T}numbers"
+"""What is written to files."""
 
 
 def _floor(column: str, width: int) -> str:

@@ -13,12 +13,13 @@ as the ledger knew it, then the destinations. What was published meanwhile is wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import duckdb
 
-from tidepost.compare import Comparison, Difference
+from tidepost.compare import DIFFERING, NUMBERS, Comparison, Difference
 from tidepost.engine import translated
 from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
@@ -152,11 +153,14 @@ class Reconciling:
     connection: DuckDBPyConnection
     every: Every = "day"
 
-    def reconcile(self, scope: Scope, destinations: Sequence[Destination]) -> Reconciled:
-        """Compare. Raises Misconfigured for a source, mapping or destination that does not fit, Retryable for one
-        that does not answer, and where a file of the index is not there."""
+    def reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool = True) -> Reconciled:
+        """Compare; without `source`, only what was published with what destinations show.
+
+        Raises Misconfigured for a source, mapping or destination that does not fit, Retryable for one that does not
+        answer, and where a file of the index is not there.
+        """
         try:
-            return self._reconcile(scope, destinations)
+            return self._reconcile(scope, destinations, source=source)
         except duckdb.Error as error:
             raise translated(error, f"{self.stream.job}: reconciling") from error
 
@@ -164,10 +168,23 @@ class Reconciling:
         """The ids that differ, of the last comparison: by what they are, then by event time."""
         return self._comparison().differences(limit)
 
+    def differing(self) -> int:
+        """How many differences the last comparison has."""
+        return self._comparison().counted_differences()
+
+    def write_numbers(self, path: Path, form: str) -> None:
+        """Write the numbers of the last comparison, a row for each hour or day and destination, to a new file; `form`
+        is that of DuckDB's COPY."""
+        self._comparison().write(NUMBERS, path, form)
+
+    def write_differences(self, path: Path, form: str) -> None:
+        """Write all ids that differ to a new file."""
+        self._comparison().write(DIFFERING, path, form)
+
     def _comparison(self) -> Comparison:
         return Comparison(self.connection, _WIDTHS[self.every])
 
-    def _reconcile(self, scope: Scope, destinations: Sequence[Destination]) -> Reconciled:
+    def _reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:
         known, comparison = SqlComparing(self.ledger), self._comparison()
         scanned = self.ledger.plans.coverage(self.stream).scanned.get("", Ranges())
         published = self.ledger.slices.published(self.stream, None)
@@ -178,7 +195,7 @@ class Reconciling:
         target = shape(job.mapping, columns, pinned=self.stream.pinned, finite_only=job.limits.non_finite == "reject")
         cursor, inside = self._within(scope, scanned, {one.sequence: one.range for one in slices})
         comparison.begin()
-        if cursor is not None:
+        if cursor is not None and source:
             with self.world.source.read(self.connection, cursor, target.reads) as relation:
                 comparison.read_source(target, relation, events=scope.events)
         parts = published.parts
@@ -198,7 +215,11 @@ class Reconciling:
         comparison.tell_missing(self.world.staging, self.world.records, self.stream, since)
         for one in destinations:
             comparison.ask(one, self.stream, states[one.name], events=scope.events)
-        return self._result(comparison, cursor, [one.name for one in destinations], scanned)
+        result = self._result(comparison, cursor, [one.name for one in destinations], scanned)
+        comparison.keep_numbers(
+            [_row(one, name, there) for one in result.buckets for name, there in one.there.items()]
+        )
+        return result
 
     def _within(
         self, scope: Scope, scanned: Ranges, slices: Mapping[int, Range]
@@ -266,6 +287,11 @@ class Reconciling:
             {name: comparison.lost(name) for name in names},
             comparison.missing(scanned),
         )
+
+
+def _row(one: Bucket, name: str, there: There) -> dict[str, object]:
+    """A row of the numbers as they are written to files."""
+    return {"start": one.start, **asdict(one.here), "destination": name, **asdict(there)}
 
 
 def _meets(ref: PartRef, window: Range) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from tidepost.events import Notice
 from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
-from tidepost.model import Request, ScanKind, Stream
+from tidepost.model import Delivery, Request, ScanKind, Stream
 from tidepost.ranges import Ranges
 from tidepost.run import Outcome, World, bring_back, run, send_again
 
@@ -37,7 +37,7 @@ def resend(
     known = SqlComparing(ledger)
     closed = [known.delivery(stream, name, sequence) for name, of in lost.items() for sequence in of]
     ready, stopped = bring_back(world, stream, closed)
-    reopened = []
+    reopened: list[Delivery] = []
     for name, of in lost.items():
         these = {one.sequence: of[one.sequence] for one in ready if one.destination == name}
         reopened += ledger.deliveries.reopen(stream, name, these, who=who, why=why)

@@ -18,8 +18,10 @@ from tidepost.cli import (
     ledger,
     plan,
     purge,
+    reconcile,
     rejects,
     release,
+    resend,
     sandbox,
     skip,
     status,
@@ -44,13 +46,17 @@ _MODULES: Final = (
     rejects,
     release,
     skip,
+    reconcile,
+    resend,
     purge,
     ledger,
     sandbox,
 )
 """What declares the commands, by being imported."""
 
-_ORDER: Final = "demo init validate plan run backfill status rejects release skip purge sandbox version".split()
+_ORDER: Final = (
+    "demo init validate plan run backfill status reconcile resend rejects release skip purge sandbox version".split()
+)
 _INTERRUPTED: Final = 130
 # Newer versions of Typer carry their own Click, so its root of usage errors is found by way of Typer's own name.
 _UsageError: Final[type[Exception]] = next(
