@@ -33,13 +33,19 @@ def purge(
     never sent twice, and tidepost resend stages it again if need be.
     """
     project = session.project()
-    jobs = [project.job(job)] if job is not None else list(project.definitions().jobs)
+    definitions = project.definitions()
+    jobs = [project.job(job)] if job is not None else list(definitions.jobs)
+    problems = [] if job is not None else [error.message for error in definitions.problems]
     with existing_ledger(project) as ledger:
         done = [
             (stream, found) for each in jobs for stream, found in _streams(project, each, ledger, dry_run=dry_run)
         ]
     documents = [_document(stream, found) for stream, found in done]
-    session.answer({"dry_run": dry_run, "purged": documents}, *_text(done, dry_run=dry_run))
+    session.answer(
+        {"dry_run": dry_run, "purged": documents, "problems": problems},
+        *_text(done, dry_run=dry_run),
+        *(f"not looked at, as its file is wrong: {problem}" for problem in problems),
+    )
     return 0
 
 
