@@ -309,7 +309,8 @@ def _recover(world: World, tools: Tools, stream: Stream) -> None:
         tools.publisher.recover(stream)
     for cut in world.staging.leftovers(stream):
         if world.ledger.plans.cut(stream, cut).state is CutState.DONE:
-            world.staging.clear(stream, cut)
+            with suppress(HeldElsewhere), tools.keeper.holding("cut", cut):  # it may be staged again just now
+                world.staging.clear(stream, cut)
 
 
 def _open_deliveries(world: World, stream: Stream) -> list[Delivery]:

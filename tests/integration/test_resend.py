@@ -10,6 +10,7 @@ from tests.world import Row, World, after, rows, said
 
 from tidepost.events import PartSent
 from tidepost.ledger.owner import this_process
+from tidepost.ledger.purging import SqlPurging
 from tidepost.model import SendForm
 from tidepost.purge import Purge
 from tidepost.reconcile import Reconciled, Reconciling, Scope
@@ -223,3 +224,29 @@ def test_rows_that_were_sent_again_are_sends_like_others(world: World) -> None:
         (delivery,) = ledger.deliveries.reopen(stream, "arthur", {1: 0}, who="a test", why="to look")
         _, sends = ledger.deliveries.contents(delivery)
     assert [(one.form, one.rows) for one in sends] == [(SendForm.FILE, 20), (SendForm.ROWS, 1)]
+
+
+def test_a_destination_that_joins_after_a_purge_gets_everything(world: World) -> None:
+    purge(world)
+    name, number = world.platform.register()
+    world.define(destination={"name": "second", "model": name})
+    outcome = world.run()
+    assert not said(outcome)
+    assert outcome.arrived == 60
+    world.platform.process.wait_until_loaded()
+    assert world.platform.process.model_stats(number)["rows"] == 60
+    assert world.platform_rows() == 60
+
+
+def test_what_another_run_stages_again_is_not_cleaned_up(world: World) -> None:
+    purge(world)
+    with world.ledger() as ledger:
+        (_, cut) = min(SqlPurging(ledger).purged(world.stream()).values())
+    with world.wired() as wired:
+        lease = wired.ledger.leases.take("cut", cut, wired.owner, 60)
+        folder = wired.staging.scratch(world.stream(), cut, lease.fence)
+        assert not said(world.run())
+        assert folder.exists()
+        wired.ledger.leases.release(lease)
+    world.run()
+    assert not folder.exists()
