@@ -16,7 +16,7 @@ from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
 from tidepost.model import Delivery, Request, ScanKind, Stream
 from tidepost.ranges import Ranges
-from tidepost.run import Outcome, World, bring_back, run, send_again
+from tidepost.run import Outcome, World, bring_back, registered, run, send_again
 
 
 def resend(
@@ -30,10 +30,12 @@ def resend(
     notice: Notice,
     stop: threading.Event,
 ) -> Outcome:
-    """Send what destinations lost: destination → slice → rows. Raises as `run` does.
+    """Send what destinations lost: destination → slice → rows. Raises as `run` does, also where the job has another
+    model now than it had.
 
     A slice whose files were purged and cannot be staged again as they were is left closed, and is among the errors.
     """
+    registered(world)
     known = SqlComparing(ledger)
     closed = [known.delivery(stream, name, sequence) for name, of in lost.items() for sequence in of]
     ready, stopped = bring_back(world, stream, closed)

@@ -179,6 +179,13 @@ def plan_request(world: World, stream: Stream, request: Request) -> tuple[tuple[
             continue
 
 
+def registered(world: World) -> Stream:
+    """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
+    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
+    identity = {**world.identity, "cursor": cursor}
+    return world.ledger.plans.stream(world.job.name, StreamName.INFERENCES, identity)
+
+
 def run(world: World, request: Request, *, notice: Notice, stop: threading.Event) -> Outcome:
     """Do what a request asks, after finishing what earlier runs began.
 
@@ -186,8 +193,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
     """
     plans = world.ledger.plans
-    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
-    stream = plans.stream(world.job.name, StreamName.INFERENCES, {**world.identity, "cursor": cursor})
+    stream = registered(world)
     outcome = Outcome(stream)
     with _tools(world, stream, outcome, notice, stop) as tools:
         tools.publisher.agree(stream)
@@ -206,7 +212,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
             columns = tools.stage.shape(stream).staged
             for destination in world.destinations:
                 destination.check(stream.name, columns)
-        _resume(tools, outcome, deliveries)
+        _resume(tools, outcome, deliveries, stop)
         for cut in todo:
             if stop.is_set():
                 break
@@ -234,7 +240,7 @@ def send_again(
         columns = tools.stage.shape(stream).staged
         for destination in world.destinations:
             destination.check(stream.name, columns)
-        _resume(tools, outcome, deliveries)
+        _resume(tools, outcome, deliveries, stop)
     _end(world, outcome, stop)
     return outcome
 
@@ -252,9 +258,11 @@ def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> 
     return ready, outcome
 
 
-def _resume(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery]) -> None:
+def _resume(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery], stop: threading.Event) -> None:
     """Go on with deliveries; what of them was purged is staged again, or the delivery stays as it is."""
     for delivery in deliveries:
+        if stop.is_set():
+            break
         with _remembered(outcome):
             tools.restage.bring_back(outcome.stream, delivery)
             tools.outbound[delivery.destination].add(delivery)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from tests.world import Row, World, after, rows, said
 
+from tidepost.errors import Misconfigured
 from tidepost.events import PartSent
 from tidepost.ledger.owner import this_process
 from tidepost.ledger.purging import SqlPurging
@@ -250,3 +251,12 @@ def test_what_another_run_stages_again_is_not_cleaned_up(world: World) -> None:
         wired.ledger.leases.release(lease)
     world.run()
     assert not folder.exists()
+
+
+def test_what_was_lost_is_not_sent_to_another_model(world: World) -> None:
+    name, number = world.platform.register()
+    world.define(destination={"model": name})
+    with pytest.raises(Misconfigured, match="destination arthur"):
+        sent_again(world)
+    assert set(world.states()) == {"closed"}
+    assert world.platform.process.model_stats(number)["rows"] == 0
