@@ -308,11 +308,12 @@ class World:
         return Request(f"run {os.getpid()} {next(self._runs)}", ScanKind.INCREMENTAL)
 
     @contextmanager
-    def spawned(self, key: str) -> Iterator[subprocess.Popen[str]]:
-        """A run in a process of its own, which prints what became of it (see `told`); killed if the block ends
-        before it does."""
+    def spawned(self, key: str, window: Range | None = None) -> Iterator[subprocess.Popen[str]]:
+        """A run, or a backfill of a window, in a process of its own, which prints what became of it (see `told`);
+        killed if the block ends before it does."""
         with subprocess.Popen(
-            [sys.executable, "-c", RUN, str(self.root), str(self.now.timestamp()), key],
+            [sys.executable, "-c", RUN, str(self.root), str(self.now.timestamp()), key]
+            + ([] if window is None else [str(window.start), str(window.end)]),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -426,15 +427,18 @@ from pathlib import Path
 from tidepost.errors import TidepostError
 from tidepost.model import Request, ScanKind
 from tidepost.project import load_project
+from tidepost.ranges import Range
 from tidepost.run import run
 from tidepost.wire import ledger_of, wire
 
 root, now, key = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+window = Range(int(sys.argv[4]), int(sys.argv[5])) if len(sys.argv) > 4 else None
+request = Request(key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
 project = load_project(root)
 ledger = ledger_of(project)
 world = wire(project, project.job("flights"), ledger, clock=lambda: now)
 try:
-    outcome = run(world, Request(key, ScanKind.INCREMENTAL), notice=lambda event: None, stop=threading.Event())
+    outcome = run(world, request, notice=lambda event: None, stop=threading.Event())
     errors = [[type(error).__name__, str(error)] for error in outcome.errors]
     told = {"cuts": outcome.cuts, "slices": outcome.slices, "published": outcome.tally.published, "errors": errors}
 except TidepostError as error:

@@ -4,7 +4,8 @@ Rows are counted by event hour first, which costs one question for many deliveri
 anything (something of unknown outcome is in play, others write too) or differ, the ids are asked for. What does not
 show is loading, until the destination's time for that is over and two looks in a row saw no change; then
 
-* a file of unknown outcome, none of whose rows is there, did not land, and is sent again as a file;
+* a file of unknown outcome, none of whose rows is there, did not land, and is sent again as a file, and so is one
+  of a delivery that was reopened;
 * other missing rows go once in the form whose answer names each: accepted, already there, or refused.
 
 A destination that shows less is asked for less. Where it shows counts alone, they decide for files; where it shows no
@@ -119,7 +120,10 @@ class Confirmer:
         proven = {
             parcel.delivery.id
             for parcel in parcels
-            if not self.shared and parcel.delivery.state is DeliveryState.SENT and sure.issuperset(parcel.slice.hours)
+            if not self.shared
+            and parcel.delivery.state is DeliveryState.SENT
+            and parcel.delivery.reopened is None  # other rows may stand in for those that are gone
+            and sure.issuperset(parcel.slice.hours)
         }
         return counts, proven
 
@@ -286,7 +290,7 @@ class Confirmer:
             part = parts[number]
             files = parcel.of(part, SendForm.FILE)
             tries = _tries(parcel, part)
-            if len(ids) == part.rows and files and files[-1].state is SendState.INTENT:
+            if len(ids) == part.rows and files and (files[-1].state is SendState.INTENT or parcel.old(files[-1])):
                 self.courier.absent(parcel, part)
                 again = True
             elif tries >= MOST_TRIES:
@@ -429,5 +433,6 @@ class Confirmer:
 
 def _tries(parcel: Parcel, part: Part) -> int:
     """How often missing rows of a part were sent row by row, and answered."""
-    answered = [send for send in parcel.of(part, SendForm.ROWS) if send.state is SendState.ACCEPTED]
+    tried = [send for send in parcel.of(part, SendForm.ROWS) if not parcel.old(send)]
+    answered = [send for send in tried if send.state is SendState.ACCEPTED]
     return max((json.loads(send.detail).get("try", 0) for send in answered), default=0)

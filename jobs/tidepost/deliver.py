@@ -58,6 +58,10 @@ class Parcel:
     def of(self, part: Part, form: SendForm) -> list[Send]:
         return [send for send in self.sends if send.part == part.number and send.form is form]
 
+    def old(self, send: Send) -> bool:
+        """Whether it was sent before the delivery was opened again, and says nothing of what is missing now."""
+        return self.delivery.reopened is not None and send.at < self.delivery.reopened
+
     def unanswered(self) -> bool:
         """Whether something may have landed that nobody knows of."""
         return any(send.state is SendState.INTENT for send in self.sends)
@@ -170,7 +174,8 @@ class Courier:
         return self.destination.proof is not Proof.ROWS and sends[-1].state in decided
 
     def _send(self, parcel: Parcel, part: Part) -> None:
-        taken = [send for send in parcel.of(part, SendForm.FILE) if "found" in send.detail]
+        files = parcel.of(part, SendForm.FILE)
+        taken = [send for send in files if "found" in send.detail and not parcel.old(send)]
         if len(taken) >= MOST_FILE_SENDS and not parcel.delivery.released:
             raise Refused(
                 f"{self.destination.name} took {part.path} {MOST_FILE_SENDS} times and never held a row of it"

@@ -173,6 +173,7 @@ class Part:
     size:   bytes
     token:  how the staging finds the finished, not yet visible file again (a scratch path, an upload id)
     hours:  rows by hour of event time
+    purged: its file was dropped; its ids are in a sidecar (see `index.py`)
     """
 
     number: int
@@ -185,6 +186,7 @@ class Part:
     hours: Mapping[int, int]
     token: str = ""
     batch_id: str | None = None
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,8 @@ class Delivery:
     refused: refused by the destination, and kept as rejects
     reason:  why it is held or unknown; empty otherwise
     released: when a person last let it go after it was held, by the ledger's clock: no limit of before holds it again
+    reopened: when, in seconds since 1970, it was opened again after it was closed, as rows of it were not there
+              any more; None where it never was. What was sent before that is no attempt at what is missing now
     """
 
     id: int
@@ -286,6 +290,7 @@ class Delivery:
     refused: int = 0
     reason: str = ""
     released: float | None = None
+    reopened: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,6 +362,10 @@ class Slices(Protocol):
     def publishing(self, stream: Stream) -> Slice | None:
         """The slice that is being published, or whose publisher died: all that is needed to finish it."""
 
+    def restaged(self, stream: Stream, sequence: int, parts: Sequence[Part]) -> None:
+        """Record that purged parts of a published slice have their files again: the same rows in other bytes, so
+        `size` and `sha256` are new. Repeating it is harmless."""
+
     def withdraw(self, stream: Stream, sequence: int) -> None:
         """Give up a slice in `publishing`, after its revealed parts were removed; its cut is planned again."""
 

@@ -220,6 +220,9 @@ def manifest(ledger: str, stream: Stream, done: Slice) -> bytes:
         "job": stream.job,
         "stream": stream.name,
         **asdict(done),
-        "parts": [{**asdict(part), "token": ""} for part in done.parts],
+        "parts": [
+            {name: value for name, value in asdict(part).items() if name != "purged"} | {"token": ""}
+            for part in done.parts
+        ],
     }
     return json.dumps(content, sort_keys=True).encode()

@@ -25,13 +25,14 @@ from tidepost.acts import Act, Release, Skip, scanned_after, skip_reason
 from tidepost.engine import Engine, rows, translated
 from tidepost.errors import Misconfigured
 from tidepost.found import Found, read
+from tidepost.index import columns_of
 from tidepost.job import Job
 from tidepost.ledger.deliveries import said_to_have_arrived
 from tidepost.ledger.restore import Restored, SqlRestore, Takeover, may_have_landed
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import AuditEntry
 from tidepost.model import DeliveryState, Send, SendForm, SendState, Slice, StreamName
-from tidepost.ports import Records, Staging
+from tidepost.ports import PartRef, Records, Staging
 from tidepost.publish import Head, agree, write_head
 from tidepost.rejects import rejects_key
 
@@ -102,7 +103,7 @@ def rebuild(
     """
     restore = SqlRestore(ledger)
     _tidy(staging, records, found)
-    what = _takeover(job, found, _pinned(staging, engine, found))
+    what = _takeover(job, found, _pinned(staging, records, engine, found))
     counted = _counted(what.deliveries)
     stream = ledger.plans.find(job.name, found.stream.name)
     if stream is None or ledger.plans.asked(stream, what.request) is None:
@@ -142,11 +143,14 @@ def _tidy(staging: Staging, records: Records, found: Found) -> None:
             records.remove(key)
 
 
-def _pinned(staging: Staging, engine: Engine, found: Found) -> dict[str, str]:
+def _pinned(staging: Staging, records: Records, engine: Engine, found: Found) -> dict[str, str]:
     """The staged column types, as the newest slice with rows has them; all slices have the same."""
-    part = next((one.parts[0] for one in reversed(found.slices) if one.parts), None)
-    if part is None:
+    newest = next((PartRef(one.sequence, one.parts[0]) for one in reversed(found.slices) if one.parts), None)
+    if newest is None:
         return {}
+    part = newest.part
+    if part.purged:
+        return columns_of(records, found.stream, newest)
     with engine.connect() as connection:
         relation = staging.relation(connection, found.stream, [part])
         try:
@@ -213,6 +217,8 @@ def _delivery(one: Slice, destination: str, found: Found, skipped: Act | None) -
     released = _still_released(sends, destination, releases)
     state, reason = _state(one, sends, released=released)
     hours, arrived = one.hours, 0
+    if sends and any(part.purged for part in one.parts):  # which was only done once it was closed
+        state, reason, arrived = DeliveryState.CLOSED, "", one.rows - sum(refused.values())
     if skipped is not None and isinstance(skipped.did, Skip):
         state, reason, arrived = DeliveryState.CLOSED, skip_reason(skipped.entry.why), skipped.did.arrived
         landed = may_have_landed((send.part, send.state) for send in sends)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -74,6 +74,13 @@ def by_hour(rejects: pa.Table) -> dict[int, int]:
         hour = parse_instant(json.loads(text)[TIMESTAMP], zone="UTC") // HOUR
         hours[hour] = hours.get(hour, 0) + 1
     return hours
+
+
+def read_refused(records: Records, stream: Stream) -> Iterator[tuple[int, str, list[str]]]:
+    """(slice, destination, the ids of it that the destination refused)."""
+    for key in records.list(f"{stream.prefix}/_tidepost/refused"):
+        sequence, destination, _ = key.rpartition("/")[2].split(".", 2)
+        yield int(sequence), destination, read_rejects(records, key).column(ID).to_pylist()
 
 
 def read_tombstones(records: Records, stream: Stream, sequences: Set[int]) -> dict[int, list[str]]:

@@ -47,6 +47,7 @@ from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
 from tidepost.ports import Destination, Ledger, Records, Source, Staging, Survey
 from tidepost.publish import Publisher
 from tidepost.ranges import Range, Ranges
+from tidepost.restage import Restage
 from tidepost.stage import Stage, Staged
 
 REFINEMENTS = 3
@@ -236,15 +237,21 @@ def plan_request(world: World, stream: Stream, request: Request) -> tuple[tuple[
             continue
 
 
+def registered(world: World) -> Stream:
+    """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
+    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
+    identity = {**world.identity, "cursor": cursor}
+    return world.ledger.plans.stream(world.job.name, StreamName.INFERENCES, identity)
+
+
 def run(world: World, request: Request, *, notice: Notice, stop: threading.Event) -> Outcome:
     """Do what a request asks, after finishing what earlier runs began.
 
     `stop` ends it early and in order: what is on its way is finished or recorded, the rest is left for the next
     run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
     """
-    ledger, plans = world.ledger, world.ledger.plans
-    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
-    stream = plans.stream(world.job.name, StreamName.INFERENCES, {**world.identity, "cursor": cursor})
+    plans = world.ledger.plans
+    stream = registered(world)
     outcome = Outcome(stream)
     _warn(world, notice)
     with _tools(world, stream, outcome, notice, stop) as tools:
@@ -266,8 +273,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
             for destination in world.destinations:
                 destination.check(stream.name, columns)
             _know_columns(world, stream, changes, notice)
-        for delivery in deliveries:
-            tools.outbound[delivery.destination].add(delivery)
+        _resume(tools, outcome, deliveries, stop)
         for cut in todo:
             if stop.is_set():
                 break
@@ -281,15 +287,59 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
                 break
             for delivery in fresh:
                 tools.outbound[delivery.destination].add(delivery)
+    _end(world, outcome, stop)
+    return outcome
+
+
+def send_again(
+    world: World, stream: Stream, deliveries: Sequence[Delivery], *, notice: Notice, stop: threading.Event
+) -> Outcome:
+    """See deliveries through and do nothing else: nothing is scanned. Stops and raises as `run` does."""
+    outcome = Outcome(stream)
+    with _tools(world, stream, outcome, notice, stop) as tools:
+        tools.publisher.agree(stream)
+        columns = tools.stage.shape(stream).staged
+        for destination in world.destinations:
+            destination.check(stream.name, columns)
+        _resume(tools, outcome, deliveries, stop)
+    _end(world, outcome, stop)
+    return outcome
+
+
+def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], Outcome]:
+    """Stage again what deliveries need and was purged. Returns those whose files are all there, and what stopped the
+    others."""
+    outcome, ready = Outcome(stream), []
+    with _tools(world, stream, outcome, lambda _: None, threading.Event()) as tools:
+        tools.publisher.agree(stream)
+        for delivery in deliveries:
+            with _remembered(outcome):
+                tools.restage.bring_back(stream, delivery)
+                ready.append(delivery)
+    return ready, outcome
+
+
+def _resume(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery], stop: threading.Event) -> None:
+    """Go on with deliveries; what of them was purged is staged again, or the delivery stays as it is."""
+    for delivery in deliveries:
+        if stop.is_set():
+            break
+        with _remembered(outcome):
+            tools.restage.bring_back(outcome.stream, delivery)
+            tools.outbound[delivery.destination].add(delivery)
+
+
+def _end(world: World, outcome: Outcome, stop: threading.Event) -> None:
+    """What closes a run, once nothing is on its way."""
+    stream = outcome.stream
     outcome.stopped = stop.is_set()
     if world.job.mapping.batch_id is not None and not outcome.stopped:
         for destination in world.destinations:
             with _remembered(outcome):
-                close_batches(stream, destination, ledger, world.records)
+                close_batches(stream, destination, world.ledger, world.records)
     with _remembered(outcome):
-        ledger.reports.ran(stream)
-        outcome.stream = plans.find(world.job.name, stream.name) or stream
-    return outcome
+        world.ledger.reports.ran(stream)
+        outcome.stream = world.ledger.plans.find(stream.job, stream.name) or stream
 
 
 def _know_columns(world: World, stream: Stream, changes: Sequence[str], notice: Notice) -> None:
@@ -350,7 +400,8 @@ def _recover(world: World, tools: Tools, stream: Stream) -> None:
         tools.publisher.recover(stream)
     for cut in world.staging.leftovers(stream):
         if world.ledger.plans.cut(stream, cut).state is CutState.DONE:
-            world.staging.clear(stream, cut)
+            with suppress(HeldElsewhere), tools.keeper.holding("cut", cut):  # it may be staged again just now
+                world.staging.clear(stream, cut)
 
 
 def _open_deliveries(world: World, stream: Stream) -> list[Delivery]:
@@ -369,6 +420,7 @@ class Tools:
     keeper: Keeper
     stage: Stage
     publisher: Publisher
+    restage: Restage
     outbound: Mapping[str, Outbound]
 
 
@@ -400,7 +452,7 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
             patience = Patience(job.destination.poll.total_seconds(), stop, world.wait)
             outbound[destination.name] = Outbound(courier, confirmer, patience, told)
         try:
-            yield Tools(keeper, stage, publisher, outbound)
+            yield Tools(keeper, stage, publisher, Restage(stage, keeper), outbound)
         finally:
             for one in outbound.values():
                 one.finish()

@@ -55,7 +55,7 @@ def no_intent() -> None:
 
 def no_index() -> None:
     """Ids are not looked up in what was published."""
-    Stage._index = lambda self, stream, parts: (None, None)  # type: ignore[method-assign]
+    Stage._index = lambda self, stream, parts, which="sent": None  # type: ignore[method-assign]
 
 
 def no_fence() -> None:

@@ -27,8 +27,8 @@ from tidepost.model import (
     Stream,
 )
 
-# Where a delivery stays. Only `release` leads out of `held`; nothing leads out of `closed`, or the mark would move
-# back.
+# Where a delivery stays. Only `release` leads out of `held`, and only `reopen` out of `closed`: what was reopened
+# does not cap the mark, or it would move back.
 _ENDS: Final = (DeliveryState.HELD, DeliveryState.CLOSED)
 _ENROLLED_AT_ONCE: Final = 1_000
 
@@ -189,6 +189,49 @@ class SqlDeliveries:
                 _take_for_arrived(connection, these, now)
             return tuple(_delivery(_row(connection, one, lock=False)) for one in these)
 
+    def reopen(
+        self, stream: Stream, destination: str, lost: Mapping[int, int], *, who: str, why: str
+    ) -> tuple[Delivery, ...]:
+        """Open closed deliveries again, `lost` rows of each (by slice) being not there any more, and return those
+        that were closed, by slice; recorded in the audit. Repeating it is harmless: an open one stays as it is, and
+        so does one that was skipped."""
+        closed = (
+            deliveries.c.stream == stream.id,
+            deliveries.c.destination == destination,
+            deliveries.c.state == DeliveryState.CLOSED,
+            deliveries.c.reason.not_like("skipped: %"),
+        )
+        found: list[Delivery] = []
+        with self._database.write() as connection:
+            lock(connection, stream)  # a purge of these slices sees them open, or they see it
+            now = self._database.now(connection)
+            for sequence, rows in sorted(lost.items()):
+                this = select(deliveries).where(*closed, deliveries.c.sequence == sequence)
+                row = connection.execute(this.with_for_update()).first()
+                if row is None:
+                    continue
+                again = {
+                    "state": DeliveryState.SENT,
+                    "arrived": max(0, row.arrived - rows),
+                    "reason": "",
+                    "closed_at": None,
+                    "changed_at": now,
+                    "reopened_at": now,
+                }
+                connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(again))
+                entry = {
+                    "job": stream.job,
+                    "at": now,
+                    "who": who,
+                    "what": f"reopened slice {sequence} of {stream.name} at {destination}",
+                    "old": f"closed, {row.arrived} of {row.rows} rows arrived",
+                    "new": f"{rows} rows are not there and are sent again",
+                    "why": why,
+                }
+                connection.execute(insert(audit).values(entry))
+                found.append(_delivery(_row(connection, row.id, lock=False)))
+        return tuple(found)
+
 
 def _take_for_arrived(connection: Connection, these: Sequence[int], now: float) -> None:
     """Answer the sends of some deliveries that have no answer: somebody said that they arrived."""
@@ -325,6 +368,7 @@ def _delivery(row: Row[Any]) -> Delivery:
         row.refused,
         row.reason,
         row.released_at,
+        row.reopened_at,
     )
 
 

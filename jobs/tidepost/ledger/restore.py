@@ -233,7 +233,7 @@ def _write_slice(connection: Connection, stream: Stream, one: Slice, at: Mapping
         "published_at": now,
     }
     connection.execute(insert(slices).values(published))
-    write_parts(connection, stream, one.sequence, one.parts)
+    write_parts(connection, stream, one.sequence, one.parts, now=now)
 
 
 def _write_delivery(connection: Connection, stream: Stream, one: Restored, now: float) -> None:
