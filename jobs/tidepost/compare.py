@@ -98,10 +98,11 @@ class Comparison:
     def read_source(self, target: Shape, relation: Relation, *, events: Range | None) -> None:
         own = {name: quote_identifier(name) for name in (EVENT, CURSOR, REASON)}
         within = "true" if events is None else f"r.{own[EVENT]} >= $first AND r.{own[EVENT]} < $last"
+        cursor = self._cursor(f"r.{own[CURSOR]}")
         self.connection.execute(
             f"INSERT INTO {_T}source SELECT r.{ID}, r.{own[EVENT]}, "
             f"CASE WHEN r.{own[REASON]} IS NULL THEN hash({content_of(tuple(target.staged))}) END, "
-            f"{self._cursor(f'r.{own[CURSOR]}')}, r.{own[REASON]} FROM ({target.sql(relation.sql)}) AS r WHERE {within}",
+            f"{cursor}, r.{own[REASON]} FROM ({target.sql(relation.sql)}) AS r WHERE {within}",
             {**relation.values, **_ends(events)},
         )
 
