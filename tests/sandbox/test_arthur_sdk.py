@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.environment import environment, output_of
 
 from tidepost.sandbox import SandboxProcess
-
-ROOT = Path(__file__).resolve().parents[2]
-LOCK = ROOT / "locks" / "arthur-sdk.txt"
-CACHE = ROOT / ".cache"
-
-
-def run(*command: str | Path) -> str:
-    """Runs a program and returns what it printed; fails with what it complained about."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=170)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def sdk_python() -> Path:
-    """The interpreter of an environment that holds the SDK; made once for each content of the lock file."""
-    environment = CACHE / f"arthur-sdk-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
-    python, complete = environment / "bin" / "python", environment / "complete"
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "arthur-sdk.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists():
-            shutil.rmtree(environment, ignore_errors=True)
-            uv = Path(sys.executable).parent / "uv"
-            run(uv, "venv", "--quiet", "--python", sys.executable, environment)
-            run(uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "--no-deps", "-r", LOCK)
-            complete.touch()
-    return python
+    """The interpreter of an environment that holds the SDK."""
+    return environment("arthur-sdk") / "python"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +24,7 @@ def seen(
 ) -> dict[str, dict[str, Any]]:
     """What the SDK saw."""
     script = Path(__file__).parent / "arthur_sdk_client.py"
-    printed = run(sdk_python, script, shared.url, tmp_path_factory.mktemp("files"))
+    printed = output_of(sdk_python, script, shared.url, tmp_path_factory.mktemp("files"))
     answers: dict[str, dict[str, Any]] = json.loads(printed.splitlines()[-1])
     return answers
 
