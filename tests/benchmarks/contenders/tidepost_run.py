@@ -1,5 +1,5 @@
-"""One run of tidepost. Arguments: the project's root, the clock in seconds since 1970, and `deliver`, or `stage` for a
-run without a destination."""
+"""One run of tidepost. Arguments: the project's root, the clock in seconds since 1970, and `deliver`, or `stage` for
+a run without a destination."""
 
 from __future__ import annotations
 
