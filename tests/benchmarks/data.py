@@ -76,7 +76,7 @@ class Data:
     sizes: Sizes
     _made: dict[str, Path] = field(default_factory=dict)
 
-    def made(self, name: str, make: Callable[[Path], None]) -> Path:
+    def made(self, name: str, make: Callable[[Path], object]) -> Path:
         """What `make` makes below this name."""
         if name not in self._made:
             make(self.folder / name)

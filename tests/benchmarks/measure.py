@@ -98,12 +98,18 @@ def sample(contender: Contender, scratch: Path) -> Sample:
     peak, log = scratch / "sample.peak", scratch / "sample.log"
     script = WRAPPER.with_name(contender.script)
     arguments = [str(one) for one in (contender.python, WRAPPER, peak, script, *contender.arguments)]
+    wall, cpu = ran(arguments, contender.env, log)
+    return Sample(wall, cpu, int(peak.read_text()))
+
+
+def ran(arguments: Sequence[str], env: Mapping[str, str], log: Path) -> tuple[float, float]:
+    """Run a process, whose output goes to a file; its seconds and CPU seconds. RuntimeError: it failed."""
     with log.open("wb") as output:
         began = monotonic()
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, env={**os.environ, **contender.env})
+        process = subprocess.Popen(arguments, stdout=output, stderr=output, env={**os.environ, **env})
         _, status, usage = os.wait4(process.pid, 0)
         wall = monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise RuntimeError(f"{contender.name} failed:\n{log.read_text(errors='replace')[-4000:]}")
-    return Sample(wall, usage.ru_utime + usage.ru_stime, int(peak.read_text()))
+        raise RuntimeError(f"{' '.join(arguments)} failed:\n{log.read_text(errors='replace')[-4000:]}")
+    return wall, usage.ru_utime + usage.ru_stime

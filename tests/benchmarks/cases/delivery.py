@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from tests.benchmarks.cases.staging import staged
+from tests.benchmarks.cases.staging import template
 from tests.benchmarks.data import Data
 from tests.benchmarks.measure import Case, Contender
 from tests.benchmarks.project import Project, model
@@ -40,8 +40,8 @@ def forget(url: str) -> None:
 
 @contextmanager
 def _delivery(data: Data, latency: float) -> Iterator[Case]:
-    template = staged(data, f"staged-for-{latency}").done(data.folder)
-    files = sorted((template.staged / "data").rglob("*.parquet"))
+    before = template(data)
+    files = sorted((before.staged / "data").rglob("*.parquet"))
     flat = data.fresh(f"flat-{latency}")
     for number, file in enumerate(files):
         (flat / f"{number:05d}.parquet").hardlink_to(file)
@@ -50,7 +50,7 @@ def _delivery(data: Data, latency: float) -> Iterator[Case]:
 
         def prepare() -> None:
             forget(url)
-            template.copied(again.root).change("destination", url=url)
+            before.copied(again.root).change("destination", url=url)
 
         arguments = (url, model()["id"], flat)
         yield Case(

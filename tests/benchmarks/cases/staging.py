@@ -18,13 +18,19 @@ def staged(data: Data, name: str, *, first: int = 0, lookback: str = "0s") -> Pr
     return Project.make(data.folder / name, source, start=day(first), cut_rows=data.sizes.a_day, lookback=lookback)
 
 
+def template(data: Data) -> Project:
+    """A project whose days are staged, and of which nothing was sent; to be copied."""
+    data.made("staged", lambda _: staged(data, "staged").done(data.folder))
+    return Project(data.folder / "staged")
+
+
 @contextmanager
 def staging(data: Data) -> Iterator[Case]:
     """Day cuts beside the same COPY statements in bare DuckDB, beside dlt and pandas."""
     sizes, first = data.sizes, f"{day(0):%Y-%m-%d}"
     empty = staged(data, "empty-index")
-    template = staged(data, "three-days-before", first=-EARLIER, lookback=f"{EARLIER}d")
-    template.done(data.folder, now=day(0))
+    earlier = staged(data, "three-days-before", first=-EARLIER, lookback=f"{EARLIER}d")
+    earlier.done(data.folder, now=day(0))
     full = Project(data.folder / "three-day-index")
     others = environment("bench") / "python"
 
@@ -40,7 +46,7 @@ def staging(data: Data) -> Iterator[Case]:
         (
             other("bare DuckDB, a COPY a day", "duckdb_copy.py", sizes.days, MEMORY, THREADS),
             empty.run("tidepost, empty index", before=empty.forget),
-            full.run("tidepost, three-day index", before=partial(template.copied, full.root)),
+            full.run("tidepost, three-day index", before=partial(earlier.copied, full.root)),
             other("dlt, with a cursor", "dlt_load.py"),
             other("pandas", "pandas_days.py"),
         ),
@@ -57,21 +63,24 @@ def memory(data: Data) -> Iterator[Case]:
         project = Project.make(data.folder / f"memory-{rows}", source, start=day(0), cut_rows=data.sizes.a_day)
         return project.run(f"{rows:,} rows", before=project.forget)
 
-    few = of(data.sizes.small)
-    yield Case("Memory", (few, of(data.sizes.large)), base=few.name)
+    few, some, many = (of(rows) for rows in (data.sizes.small, data.sizes.rows, data.sizes.large))
+    yield Case("Memory of a run", (few, some, many), base=few.name)
 
 
 @contextmanager
 def lookback(data: Data) -> Iterator[Case]:
     """A run that looks back over everything and finds that nothing is late, beside the run that staged it."""
-    whole = staged(data, "staged")
-    template = staged(data, "to-look-back").done(data.folder).change("cursor", lookback="1000d")
+    whole = staged(data, "whole")
+    before = template(data)
     again = Project(data.folder / "looking-back")
     yield Case(
         f"Looking back over {data.sizes.rows:,} rows, of which none is late",
         (
             whole.run("staging them", before=whole.forget),
-            again.run("looking back over them", before=partial(template.copied, again.root)),
+            again.run(
+                "looking back over them",
+                before=lambda: before.copied(again.root).change("cursor", lookback="1000d"),
+            ),
         ),
         base="staging them",
     )

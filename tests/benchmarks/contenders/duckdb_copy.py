@@ -24,6 +24,7 @@ def main(database: str, target: Path, days: Sequence[date], memory: str, threads
             f"AND logged_at < TIMESTAMPTZ '{day + timedelta(days=1)} 00:00:00Z') "
             f"TO '{folder}/0.parquet' (FORMAT parquet, COMPRESSION zstd)"
         )
+    connection.close()
 
 
 if __name__ == "__main__":

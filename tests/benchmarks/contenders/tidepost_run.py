@@ -18,11 +18,12 @@ from tidepost.wire import ledger_of, wire
 def main(root: Path, now: float, what: str) -> None:
     project = load_project(root)
     ledger = ledger_of(project)
-    world = wire(project, project.job("uploads"), ledger, clock=lambda: now)
-    if what == "stage":
-        world = replace(world, destinations=())
+    wired = wire(project, project.job("uploads"), ledger, clock=lambda: now)
+    world = replace(wired, destinations=()) if what == "stage" else wired
     request = Request(f"run {time.time_ns()}", ScanKind.INCREMENTAL)
     outcome = run(world, request, notice=lambda event: None, stop=threading.Event())
+    for destination in wired.destinations:
+        destination.close()  # type: ignore[attr-defined]
     ledger.close()
     if outcome.errors:
         raise outcome.errors[0]
