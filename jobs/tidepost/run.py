@@ -358,7 +358,8 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
             )
             confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, time.time)
             patience = Patience(job.destination.poll.total_seconds(), stop)
-            outbound[destination.name] = Outbound(courier, confirmer, patience, told)
+            at_once = job.destination.connections
+            outbound[destination.name] = Outbound(courier, confirmer, patience, told, at_once=at_once)
         try:
             yield Tools(keeper, stage, publisher, outbound)
         finally:
