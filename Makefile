@@ -21,9 +21,9 @@ test: $(VENV)/.dev ## run the tests
 	@cd $(ROOT) && $(VENV)/bin/python -m pytest $(ARGS)
 
 crash: $(VENV)/.dev ## kill, stop and starve runs at every step; needs strace
-	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 $(VENV)/bin/python -m pytest tests/crash $(ARGS)
+	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_EVERY_POINT=1 $(VENV)/bin/python -m pytest tests/crash $(ARGS)
 
-soak: $(VENV)/.dev ## random violence for SECONDS=1200, of a SEED if one is given
+soak: $(VENV)/.dev ## random violence for SECONDS=1200, half on SQLite, half on PostgreSQL, of a SEED if given
 	@cd $(ROOT) && $(VENV)/bin/python -m tests.crash.soak --seconds $(or $(SECONDS),1200) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.dev ## measure tidepost beside what else one would use; writes docs/benchmarks.md

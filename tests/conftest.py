@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.postgres import new_database, new_ledger, postgres  # noqa: F401 - fixtures
+from tests.s3 import _s3, new_place, s3  # noqa: F401 - fixtures
 from tests.world import Platform, World
 
 from tidepost.engine import Engine

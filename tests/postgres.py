@@ -62,6 +62,28 @@ def somebody() -> dict[str, Any]:
     return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
 
 
+def kill_all(pid: int) -> None:
+    """SIGKILL to a server's first process and all its children, whoever started it."""
+    first = psutil.Process(pid)
+    all_ = [first, *first.children(recursive=True)]
+    for one in all_:
+        one.suspend()  # or the first one to notice would clean up behind the others
+    for one in all_:
+        one.kill()
+    until = time.monotonic() + SECONDS
+    while not all(map(_dead, all_)):
+        assert time.monotonic() < until, "a killed server lives on"
+        time.sleep(0.002)
+
+
+def _dead(one: psutil.Process) -> bool:
+    """Whether a process has ended, also where nobody has asked for its end yet."""
+    try:
+        return bool(one.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 class Server:
     """A server in a folder of its own, whose path is short enough for a socket's."""
 
@@ -101,15 +123,22 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to each of its processes: nothing is written any more."""
+        kill_all(self.pid)
+        self._ended()
+
+    def revive(self) -> None:
+        """Start it again after another process killed it (`kill_all`)."""
+        self._ended()
+        self.start()
+
+    def _ended(self) -> None:
         assert self._process is not None
-        first = psutil.Process(self._process.pid)
-        all_ = [first, *first.children(recursive=True)]
-        for one in all_:
-            one.suspend()  # or the first one to notice would clean up behind the others
-        for one in all_:
-            one.kill()
         self._process.wait(SECONDS)
-        psutil.wait_procs(all_, SECONDS)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self) -> None:
         """Stop it at once, whoever is connected, and remove it."""

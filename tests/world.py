@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,14 +24,17 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
+from tests.showing import Showing
+from tests.simulated import SimulatedTime
 
 from tidepost import run as engine
 from tidepost.cursor import to_nanoseconds
 from tidepost.events import Event
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import StreamSummary
-from tidepost.model import Request, ScanKind, Stream, StreamName
+from tidepost.model import Proof, Request, ScanKind, Stream, StreamName
 from tidepost.plan import frontier, high_water_mark
+from tidepost.ports import StagingArea
 from tidepost.project import Project, load_project
 from tidepost.ranges import Range
 from tidepost.run import Outcome
@@ -167,6 +170,9 @@ class World:
 
     job:   the job's definition; change it with `define`
     now:   what the run's clock shows
+    shows: what its destination can show, if that is less than rows
+    time:  simulated, for whatever a run waits for; None is the real one
+    variables: of the environment, beside the usual ones
     """
 
     root: Path
@@ -175,7 +181,10 @@ class World:
     model_id: str
     job: dict[str, Any] = field(default_factory=dict)
     now: datetime = NOW
+    shows: Proof | None = None
+    time: SimulatedTime | None = None
     events: list[Event] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
@@ -211,7 +220,7 @@ class World:
         return world
 
     def _clock(self) -> float:
-        return self.now.timestamp()
+        return (self.now if self.time is None else self.time.instant).timestamp()
 
     # ------------------------------------------------------------------------------------------ the definition
 
@@ -227,15 +236,23 @@ class World:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"SANDBOX_URL": self.platform.url, "ARTHUR_API_KEY": KEY}
+        return {"SANDBOX_URL": self.platform.url, "ARTHUR_API_KEY": KEY, **self.variables}
 
     @property
     def project(self) -> Project:
         return load_project(self.root)
 
     @property
-    def staging(self) -> LocalStaging:
+    def area(self) -> StagingArea:
+        """The staging, wherever it is."""
         return staging_of(self.project)
+
+    @property
+    def staging(self) -> LocalStaging:
+        """The staging, which is a folder."""
+        staging = self.area
+        assert isinstance(staging, LocalStaging)
+        return staging
 
     # ------------------------------------------------------------------------------------------------- the log
 
@@ -255,7 +272,13 @@ class World:
         ledger = ledger_of(project)
         try:
             job, clock = project.job("flights"), self._clock
-            wired = wire(project, job, ledger, env=self.env, clock=clock)
+            sleep = time.sleep if self.time is None else self.time.sleep
+            wired = wire(project, job, ledger, env=self.env, clock=clock, sleep=sleep)
+            if self.time is not None:
+                wired = replace(wired, now=self.time.now, wait=self.time.wait)
+            if self.shows is not None:
+                less = tuple(Showing(one, self.shows) for one in wired.destinations)
+                wired = replace(wired, destinations=less)
             try:
                 yield wired
             finally:
@@ -285,11 +308,12 @@ class World:
         return Request(f"run {os.getpid()} {next(self._runs)}", ScanKind.INCREMENTAL)
 
     @contextmanager
-    def spawned(self, key: str) -> Iterator[subprocess.Popen[str]]:
-        """A run in a process of its own, which prints what became of it (see `told`); killed if the block ends
-        before it does."""
+    def spawned(self, key: str, window: Range | None = None) -> Iterator[subprocess.Popen[str]]:
+        """A run, or a backfill of a window, in a process of its own, which prints what became of it (see `told`);
+        killed if the block ends before it does."""
         with subprocess.Popen(
-            [sys.executable, "-c", RUN, str(self.root), str(self.now.timestamp()), key],
+            [sys.executable, "-c", RUN, str(self.root), str(self.now.timestamp()), key]
+            + ([] if window is None else [str(window.start), str(window.end)]),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -403,15 +427,18 @@ from pathlib import Path
 from tidepost.errors import TidepostError
 from tidepost.model import Request, ScanKind
 from tidepost.project import load_project
+from tidepost.ranges import Range
 from tidepost.run import run
 from tidepost.wire import ledger_of, wire
 
 root, now, key = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+window = Range(int(sys.argv[4]), int(sys.argv[5])) if len(sys.argv) > 4 else None
+request = Request(key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
 project = load_project(root)
 ledger = ledger_of(project)
 world = wire(project, project.job("flights"), ledger, clock=lambda: now)
 try:
-    outcome = run(world, Request(key, ScanKind.INCREMENTAL), notice=lambda event: None, stop=threading.Event())
+    outcome = run(world, request, notice=lambda event: None, stop=threading.Event())
     errors = [[type(error).__name__, str(error)] for error in outcome.errors]
     told = {"cuts": outcome.cuts, "slices": outcome.slices, "published": outcome.tally.published, "errors": errors}
 except TidepostError as error:

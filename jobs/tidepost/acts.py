@@ -1,5 +1,5 @@
 """Acts by hand that decide what is sent, kept in the staging beside the slices, so that a ledger that is lost does
-not take them along: a slice that was skipped, a frontier that was set.
+not take them along: a slice that was released or skipped, a frontier that was set.
 
 `{job}/{stream}/_tidepost/acts/{number}.json`   written before the ledger, never changed
 """
@@ -33,6 +33,23 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A held slice was let go wherever it was held.
+
+    sent:    destination → file → the newest attempt that had been made; what was sent after that is another matter
+    arrived: what of that had no answer did arrive, on the word of whoever let it go
+    """
+
+    sequence: int
+    sent: Mapping[str, Mapping[int, int]]
+    arrived: bool = False
+
+    def covers(self, destination: str, part: int, attempt: int) -> bool:
+        """Whether an attempt to send a file was made before."""
+        return attempt <= self.sent.get(destination, {}).get(part, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """The frontier was set to a position: forward, from `start` on all of it counts as scanned; back (`start` is
     None), nothing from there on does."""
@@ -60,7 +77,7 @@ class Act:
 
     after: int
     entry: AuditEntry
-    did: Skip | Move
+    did: Skip | Move | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,36 @@ def skip(ledger: SqlLedger, records: Records, stream: Stream, held: Delivery, wo
     act = Act(stream.allotted, entry, Skip(held.sequence, held.destination, held.arrived))
     with kept(records, stream, act):
         SqlRestore(ledger).skip(stream, held.sequence, held.destination, reason=skip_reason(word.why), entry=entry)
+
+
+def release(
+    ledger: SqlLedger, records: Records, stream: Stream, sequence: int, word: Word, *, arrived: bool = False
+) -> tuple[Delivery, ...]:
+    """Let the held deliveries of a slice go, and return them. `arrived`: what was sent of them without an answer did
+    arrive, and is not sent again."""
+    held = [
+        one
+        for each in ledger.reports.summary(stream.job)
+        if each.name == stream.name
+        for where in each.destinations
+        for one in ledger.deliveries.held(stream, where.destination)
+        if one.sequence == sequence
+    ]
+    sent: dict[str, dict[int, int]] = {}
+    for one in held:
+        newest = sent.setdefault(one.destination, {})
+        for send in ledger.deliveries.contents(one)[1]:
+            newest[send.part] = max(send.attempt, newest.get(send.part, 0))
+    entry = AuditEntry(
+        word.at,
+        word.who,
+        f"released slice {sequence} of {stream.name}",
+        "; ".join(f"held at {one.destination}: {one.reason}" for one in held),
+        "what had no answer arrived" if arrived else "todo",
+        word.why,
+    )
+    with kept(records, stream, Act(stream.allotted, entry, Release(sequence, sent, arrived))):
+        return ledger.deliveries.release(stream, sequence, who=word.who, why=word.why, arrived=arrived)
 
 
 def move_to(position: int, *, start: int, frontier: int, bound: int | None) -> Move | None:
@@ -158,15 +205,24 @@ def kept(records: Records, stream: Stream, act: Act) -> Iterator[None]:
 
 def act_of(content: Mapping[str, Any]) -> Act:
     """An act read back. Raises ValueError, TypeError or KeyError where it is none."""
-    entry, did = content["entry"], content.get("skip") or content["move"]
+    entry = content["entry"]
     words = (str(entry[name]) for name in ("who", "what", "old", "new", "why"))
-    return Act(
-        int(content["after"]),
-        AuditEntry(float(entry["at"]), *words),
-        Skip(int(did["sequence"]), str(did["destination"]), int(did["arrived"]))
-        if "skip" in content
-        else Move(int(did["position"]), None if did["start"] is None else int(did["start"])),
-    )
+    return Act(int(content["after"]), AuditEntry(float(entry["at"]), *words), _did(content))
+
+
+def _did(content: Mapping[str, Any]) -> Skip | Move | Release:
+    if "skip" in content:
+        did = content["skip"]
+        return Skip(int(did["sequence"]), str(did["destination"]), int(did["arrived"]))
+    if "release" in content:
+        did = content["release"]
+        sent = {
+            str(where): {int(part): int(newest) for part, newest in parts.items()}
+            for where, parts in did["sent"].items()
+        }
+        return Release(int(did["sequence"]), sent, bool(did["arrived"]))
+    did = content["move"]
+    return Move(int(did["position"]), None if did["start"] is None else int(did["start"]))
 
 
 def scanned_after(slices: Iterable[Slice], acts: Sequence[Act]) -> tuple[dict[str, Ranges], dict[str, Ranges]]:

@@ -4,31 +4,37 @@ Rows are counted by event hour first, which costs one question for many deliveri
 anything (something of unknown outcome is in play, others write too) or differ, the ids are asked for. What does not
 show is loading, until the destination's time for that is over and two looks in a row saw no change; then
 
-* a file of unknown outcome, none of whose rows is there, did not land, and is sent again as a file;
+* a file of unknown outcome, none of whose rows is there, did not land, and is sent again as a file, and so is one
+  of a delivery that was reopened;
 * other missing rows go once in the form whose answer names each: accepted, already there, or refused.
+
+A destination that shows less is asked for less. Where it shows counts alone, they decide for files; where it shows no
+more than a receipt, a delivery closes when every file has one whose numbers add up. What cannot be found out is held
+for a person, or sent again where the job says so (`on_unknown`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tidepost.cursor import HOUR, parse_instant
-from tidepost.deliver import Courier, Parcel
+from tidepost.deliver import MOST_FILE_SENDS, Courier, Parcel
 from tidepost.engine import BATCH_ROWS, Engine
 from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
 from tidepost.events import Settled, Waiting, Warned
 from tidepost.job import Job
 from tidepost.model import MICROSECONDS_AN_HOUR, DeliveryState, Part, Proof, RowAnswer, SendForm, SendState
 from tidepost.ranges import Range, Ranges
-from tidepost.rejects import ID, read_rejects, refused_key, write_refused
-from tidepost.shape import TIMESTAMP
+from tidepost.rejects import ID, by_hour, read_rejects, refused_key, write_refused
+from tidepost.unshown import disbelieved, let_go, repeats, silent, unheard
 
 ROWS_A_SEND = 5_000
+FIRST_REPEAT = 1.0
+"""Seconds before a file that nobody answered is sent again where the job says so; each time twice as long."""
 MOST_TRIES = 2
 """How often missing rows of a part are sent row by row and answered; a person is needed if they still do not show."""
 
@@ -44,7 +50,7 @@ class Looked:
 
 @dataclass(slots=True)
 class Confirmer:
-    """Confirms deliveries at one destination, many at a time. Seconds throughout."""
+    """Confirms deliveries at one destination, many at a time. Seconds throughout; `now` is the courier's."""
 
     courier: Courier
     job: Job
@@ -59,17 +65,31 @@ class Confirmer:
         delivery is `todo`). Raises LeaseLost, Retryable, Misconfigured."""
         if not parcels:
             return []
+        if self._proof is Proof.RECEIPT:
+            return self._told([parcel for parcel in parcels if not self._by_receipt(parcel)])
         counts, proven = self._counted(parcels)
         waiting: list[Parcel] = []
+        last = max(map(self._deadline, parcels))
         for parcel in parcels:
             hours = {hour: counts.get(hour, 0) for hour in parcel.slice.hours}
             if parcel.delivery.id in proven:
                 self._close(parcel, Proof.COUNTS)
-            elif self._settled_down(parcel, hours):
-                if not self._by_ids(parcel, hours):
-                    waiting.append(parcel)
-            else:
+            elif not self._settled_down(parcel, hours) or not self._decided(parcel, hours, last):
                 waiting.append(parcel)
+        return self._told(waiting)
+
+    def _decided(self, parcel: Parcel, hours: Mapping[int, int], last: float) -> bool:
+        if self._proof is Proof.ROWS:
+            return self._by_ids(parcel, hours)
+        return self._by_counts(parcel, hours, last)
+
+    @property
+    def _proof(self) -> Proof:
+        """What the destination can show here: where others write too, its counts show nothing."""
+        proof = self.courier.destination.proof
+        return Proof.RECEIPT if proof is Proof.COUNTS and self.shared else proof
+
+    def _told(self, waiting: list[Parcel]) -> list[Parcel]:
         if waiting:
             rows = sum(parcel.delivery.rows for parcel in waiting)
             left = max(self._deadline(parcel) for parcel in waiting) - self.now()
@@ -100,7 +120,10 @@ class Confirmer:
         proven = {
             parcel.delivery.id
             for parcel in parcels
-            if not self.shared and parcel.delivery.state is DeliveryState.SENT and sure.issuperset(parcel.slice.hours)
+            if not self.shared
+            and parcel.delivery.state is DeliveryState.SENT
+            and parcel.delivery.reopened is None  # other rows may stand in for those that are gone
+            and sure.issuperset(parcel.slice.hours)
         }
         return counts, proven
 
@@ -125,8 +148,105 @@ class Confirmer:
 
     def _deadline(self, parcel: Parcel) -> float:
         """When what was sent has loaded at the latest."""
-        told = [send.answered or send.at for send in parcel.sends]
-        return max([parcel.noticed, *told]) + self.loading
+        return parcel.noticed + self.loading
+
+    def _by_counts(self, parcel: Parcel, hours: Mapping[int, int], last: float) -> bool:
+        """Let counts decide for a destination that shows no ids. True where the delivery is done with.
+
+        last: when all that is on its way has loaded at the latest
+        """
+        self._looked[parcel.delivery.id].asked_at = hours
+        unsure, beside = silent(parcel), self._beside(parcel)
+        over = self.now() >= last
+        expected, _ = self._should(Range(min(hours), max(hours) + 1))
+        own = parcel.slice.hours
+        others = {hour: expected.get(hour, 0) - (0 if unsure else own[hour]) for hour in hours}
+        short = {hour: max(0, min(own[hour], own[hour] + others[hour] - hours[hour])) for hour in hours}
+        if unsure and not beside and (done := self._heard_of(parcel, short, over=over)) is not None:
+            return done
+        if not over and not parcel.failed:
+            return False
+        if unsure:
+            return self._unheard(parcel)
+        if beside - {DeliveryState.HELD} and self.now() < self._deadline(parcel) + self.loading:
+            return False  # until it is known what has become of that
+        if let_go(parcel):
+            self._close(parcel, Proof.COUNTS, refused=short)
+            return True
+        rows, name = sum(short.values()), self.courier.destination.name
+        what = f"{rows} of {parcel.delivery.rows} rows do not show at {name}, which does not say which"
+        self.hold(parcel, what if rows else f"the counts of {name} prove nothing: another slice there is unsettled")
+        return True
+
+    def _heard_of(self, parcel: Parcel, short: Mapping[int, int], *, over: bool) -> bool | None:
+        """Close a delivery with sends that have no answer, or let their files go again, where what is short of its
+        rows by hour tells all of them from none. None where it does not; else as `_by_counts`."""
+        parts = {send.part for send in silent(parcel)}
+        lacking = replace(parcel.slice, parts=tuple(one for one in parcel.slice.parts if one.number in parts))
+        if not any(short.values()):
+            self._found(parcel)
+            self._close(parcel, Proof.COUNTS)
+            return True
+        if not over or {hour: rows for hour, rows in short.items() if rows} != lacking.hours:
+            return None
+        for part in lacking.parts:
+            self.courier.absent(parcel, part)
+        self._again(parcel, "sent again: it did not land")
+        return False
+
+    def _beside(self, parcel: Parcel) -> set[DeliveryState]:
+        """The states of the other deliveries of which something may be in the same hours, and is not expected there:
+        counts cannot tell theirs from this one's."""
+        deliveries, stream = self.courier.ledger.deliveries, self.courier.stream
+        name = self.courier.destination.name
+        found: set[DeliveryState] = set()
+        for one in (*deliveries.open(stream, name), *deliveries.held(stream, name)):
+            if one.id != parcel.delivery.id and one.state is not DeliveryState.SENT:
+                contents, sends = deliveries.contents(one)
+                if sends and not parcel.slice.hours.keys().isdisjoint(contents.hours):
+                    found.add(one.state)
+        return found
+
+    # --------------------------------------------------------------------------------------- by receipts
+
+    def _by_receipt(self, parcel: Parcel) -> bool:
+        """Close a delivery by what was answered to it, as there is nothing to ask. True where it is done with."""
+        if silent(parcel):
+            return self._unheard(parcel)
+        doubt, failed = disbelieved(parcel), parcel.failed
+        if doubt:
+            self.hold(parcel, doubt)
+        elif failed and not let_go(parcel):
+            name = self.courier.destination.name
+            self.hold(parcel, f"{name} refused {failed} of {parcel.delivery.rows} rows and does not say which")
+        else:
+            self._close(parcel, Proof.RECEIPT, lost=failed)
+        return True
+
+    def _unheard(self, parcel: Parcel) -> bool:
+        """What to do about sends that have no answer, and will have none: hold the delivery, or send them again.
+        True where the delivery is done with.
+
+        It is held before they count as unknown for good, so that of a delivery that is not held, they were decided.
+        """
+        unsure, times = silent(parcel), repeats(parcel)
+        if self.job.destination.on_unknown == "stop" or times >= MOST_FILE_SENDS:
+            reason = unheard(parcel, self.job.name)
+            self._settle(parcel, DeliveryState.HELD, reason)
+            for send in unsure:
+                self.courier.answer(parcel, send, SendState.UNKNOWN, {"message": reason})
+            self._end(parcel)
+            return True
+        if self.now() >= parcel.noticed + FIRST_REPEAT * 2 ** (times - 1):
+            for send in unsure:
+                self.courier.answer(parcel, send, SendState.UNKNOWN, {"then": "sent again, as on_unknown says"})
+            self._again(parcel, "sent again without knowing whether it arrived, as on_unknown says")
+        return False
+
+    def _again(self, parcel: Parcel, reason: str) -> None:
+        """Let the files that are to be sent go again."""
+        self._settle(parcel, DeliveryState.TODO, reason)
+        self._looked.pop(parcel.delivery.id, None)
 
     # ------------------------------------------------------------------------------------------- by ids
 
@@ -170,7 +290,7 @@ class Confirmer:
             part = parts[number]
             files = parcel.of(part, SendForm.FILE)
             tries = _tries(parcel, part)
-            if len(ids) == part.rows and files and files[-1].state is SendState.INTENT:
+            if len(ids) == part.rows and files and (files[-1].state is SendState.INTENT or parcel.old(files[-1])):
                 self.courier.absent(parcel, part)
                 again = True
             elif tries >= MOST_TRIES:
@@ -184,10 +304,7 @@ class Confirmer:
                     return True
         if again:
             self._found(parcel, but={number for number, ids in missing.items() if ids})
-            deliveries = self.courier.ledger.deliveries
-            parcel.delivery = deliveries.settle(
-                parcel.lease, parcel.delivery, DeliveryState.TODO, reason="sent again: it did not land"
-            )
+            self._again(parcel, "sent again: it did not land")
         else:
             self._found(parcel)
             self._settle_sent(parcel)
@@ -255,24 +372,23 @@ class Confirmer:
         name = self.courier.destination.name
         write_refused(self.courier.records, self.courier.stream, parcel.slice.sequence, name, refused)
 
-    def _by_hour(self, refused: pa.Table) -> dict[int, int]:
-        """Refused rows by hour of event time."""
-        hours: dict[int, int] = {}
-        for text in refused.column("row").to_pylist():
-            hour = parse_instant(json.loads(text)[TIMESTAMP], zone="UTC") // HOUR
-            hours[hour] = hours.get(hour, 0) + 1
-        return hours
-
     def _settle_sent(self, parcel: Parcel) -> None:
-        refused = self._by_hour(self._refused(parcel))
+        refused = by_hour(self._refused(parcel))
         state = DeliveryState.UNKNOWN if parcel.unanswered() else DeliveryState.SENT
         parcel.delivery = self.courier.ledger.deliveries.settle(
             parcel.lease, parcel.delivery, state, refused=refused, reason=""
         )
 
-    def _close(self, parcel: Parcel, proof: Proof) -> None:
-        refused = self._by_hour(self._refused(parcel))
-        lost = sum(refused.values())
+    def _close(
+        self, parcel: Parcel, proof: Proof, *, refused: Mapping[int, int] | None = None, lost: int | None = None
+    ) -> None:
+        """Close a delivery, or hold it where too much of it was refused.
+
+        refused: by hour, where no rows were kept that tell
+        lost:    of its rows, where nothing tells their hours
+        """
+        refused = by_hour(self._refused(parcel)) if refused is None else refused
+        lost = sum(refused.values()) if lost is None else lost
         limit = self.job.limits.rejects
         over = not parcel.delivery.released and limit.exceeded(rejects=lost, candidates=parcel.delivery.rows)
         parcel.delivery = self.courier.ledger.deliveries.settle(
@@ -288,10 +404,11 @@ class Confirmer:
 
     def hold(self, parcel: Parcel, reason: str) -> None:
         """Leave a delivery to a person, with what is known of it."""
-        parcel.delivery = self.courier.ledger.deliveries.settle(
-            parcel.lease, parcel.delivery, DeliveryState.HELD, reason=reason
-        )
+        self._settle(parcel, DeliveryState.HELD, reason)
         self._end(parcel)
+
+    def _settle(self, parcel: Parcel, state: DeliveryState, reason: str) -> None:
+        parcel.delivery = self.courier.ledger.deliveries.settle(parcel.lease, parcel.delivery, state, reason=reason)
 
     def _end(self, parcel: Parcel) -> None:
         self._looked.pop(parcel.delivery.id, None)
@@ -316,5 +433,6 @@ class Confirmer:
 
 def _tries(parcel: Parcel, part: Part) -> int:
     """How often missing rows of a part were sent row by row, and answered."""
-    answered = [send for send in parcel.of(part, SendForm.ROWS) if send.state is SendState.ACCEPTED]
+    tried = [send for send in parcel.of(part, SendForm.ROWS) if not parcel.old(send)]
+    answered = [send for send in tried if send.state is SendState.ACCEPTED]
     return max((json.loads(send.detail).get("try", 0) for send in answered), default=0)

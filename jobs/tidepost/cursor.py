@@ -5,6 +5,7 @@
 | timestamp | nanoseconds since 1970, UTC   | 2013-01-03T05:00:00Z, to 9 digits  |
 | date      | days since 1970-01-01         | 2013-01-03                         |
 | integer   | the integer itself            | 4711                               |
+| uuid      | its 128 bits as an integer    | 01890a5d-ac96-774b-bcce-b302099a8057 |
 
 Nothing passes through a float, so no bound is ever rounded past a row.
 """
@@ -15,6 +16,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tidepost.errors import Misconfigured
@@ -26,12 +28,15 @@ _TIMESTAMP = re.compile(
 NANOSECOND, MICROSECOND, MILLISECOND, SECOND = 1, 1_000, 1_000_000, 1_000_000_000
 HOUR = 3_600 * SECOND
 DAY = 24 * HOUR
+HIGHEST_INTEGER = 10**38
+UUIDS = 2**128
 
 
 class CursorType(StrEnum):
     TIMESTAMP = "timestamp"
     DATE = "date"
     INTEGER = "integer"
+    UUID = "uuid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,24 @@ class CursorKind:
     tick: int = 1
     zone: str | None = None
 
+    @property
+    def timed(self) -> bool:
+        """Whether positions are times. Growing ids have no instant: settle resolves through the ledger's log."""
+        return self.type in (CursorType.TIMESTAMP, CursorType.DATE)
+
+    @property
+    def last(self) -> int:
+        """Past every position that a growing id can have: an integer has 38 digits at most."""
+        return UUIDS if self.type is CursorType.UUID else HIGHEST_INTEGER
+
     def parse(self, text: str) -> int:
         """The position that `text` names. Raises Misconfigured for anything that does not name exactly one."""
         text = text.strip()
         try:
             if self.type is CursorType.INTEGER:
                 return int(text)
+            if self.type is CursorType.UUID:
+                return UUID(text).int
             if self.type is CursorType.DATE:
                 return (date.fromisoformat(text) - EPOCH.date()).days
             return parse_instant(text, zone=self.zone)
@@ -60,6 +77,9 @@ class CursorKind:
     def format(self, position: int) -> str:
         if self.type is CursorType.INTEGER:
             return str(position)
+        if self.type is CursorType.UUID:
+            # A range may end just past the last one there is, which has no text of its own.
+            return str(UUID(int=min(max(position, 0), UUIDS - 1)))
         if self.type is CursorType.DATE:
             return (EPOCH.date() + timedelta(days=position)).isoformat()
         return format_instant(position)
@@ -67,14 +87,14 @@ class CursorKind:
     def floor(self, instant_ns: int) -> int:
         """The first position that is not over at an instant: times rounded down to the tick, dates to their day.
 
-        Only for cursors that are times; an integer cursor has no instant of its own.
+        Only for cursors that are times; a growing id has no instant of its own.
         """
         if self.type is CursorType.TIMESTAMP:
             return instant_ns // self.tick * self.tick
         if self.type is CursorType.DATE:
             zone = ZoneInfo(self.zone or "UTC")
             return (to_datetime(instant_ns).astimezone(zone).date() - EPOCH.date()).days
-        raise ValueError("an integer cursor has no instant")
+        raise ValueError(f"a cursor of type {self.type} has no instant")
 
 
 def parse_instant(text: str, *, zone: str | None = None) -> int:

@@ -7,6 +7,7 @@ Intents and receipts are written to the staging before the ledger, so that a los
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +20,7 @@ from tidepost.model import (
     DeliveryState,
     Lease,
     Part,
+    Proof,
     Send,
     SendForm,
     SendState,
@@ -35,7 +37,7 @@ MOST_FILE_SENDS = 5
 class Parcel:
     """A delivery that this process works on: its lease, what it holds, and what was sent of it.
 
-    noticed: when this process last learnt something of a send, an answer or the lack of one
+    noticed: when something was last learnt of a send, an answer or the lack of one, by this process's clock
     """
 
     delivery: Delivery
@@ -56,6 +58,10 @@ class Parcel:
     def of(self, part: Part, form: SendForm) -> list[Send]:
         return [send for send in self.sends if send.part == part.number and send.form is form]
 
+    def old(self, send: Send) -> bool:
+        """Whether it was sent before the delivery was opened again, and says nothing of what is missing now."""
+        return self.delivery.reopened is not None and send.at < self.delivery.reopened
+
     def unanswered(self) -> bool:
         """Whether something may have landed that nobody knows of."""
         return any(send.state is SendState.INTENT for send in self.sends)
@@ -69,7 +75,12 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Courier:
-    """Sends to one destination. `parts` runs the sends of files; `now` is in seconds since 1970."""
+    """Sends to one destination.
+
+    parts: runs the sends of files
+    now:   seconds of a clock that does not jump, for what is waited for; instants of the ledger never meet it
+    clock: seconds since 1970, for the records
+    """
 
     stream: Stream
     destination: Destination
@@ -80,6 +91,7 @@ class Courier:
     parts: Executor
     notice: Callable[[Event], None]
     now: Callable[[], float]
+    clock: Callable[[], float] = time.time
 
     def pick_up(self, delivery: Delivery) -> Parcel:
         """Lease a delivery and read what was sent of it. Raises HeldElsewhere."""
@@ -87,13 +99,21 @@ class Courier:
         try:
             delivery = self.ledger.deliveries.current(delivery)
             contents, sends = self.ledger.deliveries.contents(delivery)
+            ago = self._seconds_since(lease, sends)
         except BaseException:
             self.keeper.release(lease)
             raise
-        parcel = Parcel(delivery, contents, lease, _sends={send.id: send for send in sends})
-        if parcel.unanswered():
-            parcel.noticed = self.now()  # its last bytes may have left just now
-        return parcel
+        return Parcel(delivery, contents, lease, self.now() - ago, {send.id: send for send in sends})
+
+    def _seconds_since(self, lease: Lease, sends: Sequence[Send]) -> float:
+        """How long ago something was last learnt of the sends. Both ends of it are the ledger's instants, so that
+        a worker whose clock is wrong takes nothing for overdue."""
+        if not sends:
+            return 0.0
+        if any(send.state is SendState.INTENT for send in sends):
+            return 0.0  # its last bytes may have left just now
+        told = max(send.answered or send.at for send in sends)
+        return max(0.0, self.keeper.ledger_now(lease) - told)
 
     def deliver(self, parcel: Parcel) -> None:
         """Send every file of a parcel that is not there yet and not in question.
@@ -126,7 +146,8 @@ class Courier:
         """Write what was learnt of a send to the staging, then to the ledger."""
         self.records.put(self._key("receipts", parcel, send.part, send.attempt), _json({"state": state, **detail}))
         self.ledger.deliveries.answer(parcel.lease, send, state, json.dumps(detail))
-        parcel.put(replace(send, state=state, detail=json.dumps(detail), answered=self.now()))
+        answered = self.keeper.ledger_now(parcel.lease)
+        parcel.put(replace(send, state=state, detail=json.dumps(detail), answered=answered))
 
     def intend(self, parcel: Parcel, part: Part, form: SendForm, rows: int) -> Send:
         """Write the intent of a send to the staging, then to the ledger; after that it may leave.
@@ -135,7 +156,7 @@ class Courier:
         or this ledger is an older copy. It is in the ledger then, and the destination must be asked first.
         """
         attempt = 1 + max((send.attempt for send in parcel.sends if send.part == part.number), default=0)
-        intent = {"form": form, "rows": rows, "at": self.now()}
+        intent = {"form": form, "rows": rows, "at": self.clock()}
         new = self.records.put(self._key("intents", parcel, part.number, attempt), _json(intent), absent=True)
         send = self.ledger.deliveries.intend(parcel.lease, parcel.delivery, part.number, form, rows)
         parcel.put(send)
@@ -145,10 +166,16 @@ class Courier:
 
     def _sendable(self, parcel: Parcel, part: Part) -> bool:
         sends = parcel.of(part, SendForm.FILE)
-        return not sends or sends[-1].state is SendState.ABSENT
+        if not sends or sends[-1].state is SendState.ABSENT:
+            return True
+        # Where single rows can be asked for, what did not arrive goes row by row. Elsewhere files that were refused,
+        # and those that nobody knows of, go again as such, once that was decided: until then the delivery is held.
+        decided = (SendState.REFUSED, SendState.UNKNOWN)
+        return self.destination.proof is not Proof.ROWS and sends[-1].state in decided
 
     def _send(self, parcel: Parcel, part: Part) -> None:
-        taken = [send for send in parcel.of(part, SendForm.FILE) if "found" in send.detail]
+        files = parcel.of(part, SendForm.FILE)
+        taken = [send for send in files if "found" in send.detail and not parcel.old(send)]
         if len(taken) >= MOST_FILE_SENDS and not parcel.delivery.released:
             raise Refused(
                 f"{self.destination.name} took {part.path} {MOST_FILE_SENDS} times and never held a row of it"

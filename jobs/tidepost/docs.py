@@ -75,11 +75,14 @@ mapping:
   inputs:
     distance: {column: distance_mi, type: integer}
     dep_hour: hour
-    wind_speed: {type: float}
+    wind_speed: {type: float, optional: true}
   predictions:
     delay_probability: {column: probability, type: float}
   non_inputs: [carrier, origin, dest]
   batch_id: "{date}"
+  ignore: [debug_info]
+
+drift: fail
 
 staging:
   partition: day

@@ -45,6 +45,7 @@ class Engine:
             }
         )
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")  # it would write among what the caller writes
         return connection
 
 
@@ -61,6 +62,10 @@ def translated(error: Exception, where: str) -> TidepostError:
     import duckdb  # noqa: PLC0415
 
     text = str(error).strip().splitlines()
+    name, _, ours = text[0].partition(": ") if text else ("", "", "")
+    for kind in (Retryable, Misconfigured):
+        if name == kind.__name__:  # raised while DuckDB read through us (`s3_duckdb.py`)
+            return kind(f"{where}: {ours}", hint=text[1].strip() if text[1:] else "")
     message = f"{where}: {text[0] if text else type(error).__name__}"
     if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
         return Retryable(message, hint="Nothing was lost: run again when the file is readable and there is space.")

@@ -78,3 +78,9 @@ class Outdated(TidepostError):
     """Another run got there first: a compare-and-set lost, or a delivery was ended meanwhile. Look again."""
 
     exit_code = 6
+
+
+class Differs(TidepostError):
+    """Two sides were compared, and rows are lost, missing or there more than once."""
+
+    exit_code = 7

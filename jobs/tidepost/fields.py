@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeVar
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -44,6 +45,7 @@ from tidepost.units import (
 _T = TypeVar("_T")
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def fault(text: str, *at: str | int) -> PydanticCustomError:
@@ -182,7 +184,7 @@ def _moment(value: object) -> str | int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):
-        raise fault("must be a time like 2013-01-01T05:00:00Z, a date like 2013-01-01, or a whole number")
+        raise fault("must be a time like 2013-01-01T05:00:00Z, a date like 2013-01-01, a whole number or a UUID")
     try:
         parse_moment(value)
     except ValueError as error:
@@ -190,11 +192,13 @@ def _moment(value: object) -> str | int:
     return value
 
 
-def parse_moment(text: str) -> date | datetime:
-    """A date, or a time to the microsecond, in ISO 8601 (`2013-01-01`, `2013-01-01T05:00:00Z`).
+def parse_moment(text: str) -> date | datetime | UUID:
+    """A date, or a time to the microsecond, in ISO 8601 (`2013-01-01`, `2013-01-01T05:00:00Z`); or a UUID.
 
-    ValueError: neither, or finer than a microsecond; a sentence without subject.
+    ValueError: none of them, or finer than a microsecond; a sentence without subject.
     """
+    if _UUID.fullmatch(text):
+        return UUID(text)
     _, dot, fraction = text.partition(".")
     if dot and len(fraction) > 6 and fraction[6].isdigit():
         raise ValueError("is finer than a microsecond")
@@ -279,4 +283,4 @@ Moment = Annotated[
     PlainValidator(_moment),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}]}),
 ]
-"""A date, a time or an integer, kept as written."""
+"""A date, a time, an integer or a UUID, kept as written."""

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
 from tidepost.acts import ACTS_VERSION, Act, act_of, acts
-from tidepost.cursor import HOUR, parse_instant
 from tidepost.errors import Misconfigured
+from tidepost.index import sidecar_of, sidecars
 from tidepost.model import Part, ScanKind, Send, SendForm, SendState, Slice, Stream, StreamName, Tally
-from tidepost.ports import Records
+from tidepost.ports import PartRef, Records
 from tidepost.publish import MANIFEST_VERSION, Head, manifests, read_head
 from tidepost.ranges import Range
-from tidepost.rejects import read_rejects
-from tidepost.shape import TIMESTAMP
+from tidepost.rejects import by_hour, read_rejects
 
 _PART: Final = re.compile(r".*/(\d{8,})-\d{5,}\.parquet")
 _SEND: Final = re.compile(r".*/(\d{8,})-(\d{5,})\.([^.]+)\.(\d+)\.json")
@@ -67,12 +66,16 @@ def read(records: Records, job: str, name: StreamName) -> Found | None:
     keys = {sequence: key for key in records.list(manifests(stream)) if (sequence := _sequence(key)) is not None}
     if head is None and not keys:
         return None
-    slices = tuple(_parsed(records, key, _slice_of(stream, sequence)) for sequence, key in sorted(keys.items()))
-    sends = _sends(records, stream)
     files: dict[int, list[str]] = {}
     for key in records.list(f"{stream.prefix}/data"):
         if (match := _PART.fullmatch(key)) is not None:
             files.setdefault(int(match[1]), []).append(key)
+    there = {*(key for each in files.values() for key in each), *records.list(sidecars(stream))}
+    slices = tuple(
+        _with_files(stream, _parsed(records, key, _slice_of(stream, sequence)), there)
+        for sequence, key in sorted(keys.items())
+    )
+    sends = _sends(records, stream)
     half = _half_published(stream, head, set(keys), {sequence for sequence, _ in sends}, files)
     return Found(
         stream,
@@ -89,6 +92,22 @@ def read(records: Records, job: str, name: StreamName) -> Found | None:
         ),
         tuple(_parsed(records, key, act_of, version=ACTS_VERSION) for key in records.list(acts(stream))),
     )
+
+
+def _with_files(stream: Stream, found: Slice, there: Set[str]) -> Slice:
+    """The slice, and which of its parts were purged: those whose sidecar is there in place of their file. Raises
+    Misconfigured where neither is."""
+    parts: list[Part] = []
+    for part in found.parts:
+        kept = f"{stream.prefix}/{part.path}" in there
+        if not kept and f"{stream.prefix}/{sidecar_of(PartRef(found.sequence, part)).path}" not in there:
+            raise Misconfigured(
+                f"staging: {stream.prefix}/{part.path} is missing, and so is the sidecar of a file that was purged",
+                safe="Nothing was changed.",
+                hint="Bring one of both back from a copy of the staging: without them nobody knows what was sent.",
+            )
+        parts.append(replace(part, purged=not kept))
+    return replace(found, parts=tuple(parts))
 
 
 def _half_published(
@@ -203,11 +222,8 @@ def _refused(records: Records, stream: Stream) -> Iterator[tuple[tuple[int, str]
         match = _REFUSED.fullmatch(key)
         if match is None:
             continue
-        hours: dict[int, int] = {}
         try:
-            for text in read_rejects(records, key).column("row").to_pylist():
-                hour = parse_instant(json.loads(text)[TIMESTAMP], zone="UTC") // HOUR
-                hours[hour] = hours.get(hour, 0) + 1
+            hours = by_hour(read_rejects(records, key))
         except (pa.ArrowException, ValueError, TypeError, KeyError):
             raise _damaged(key) from None
         yield (int(match[1]), match[2]), hours

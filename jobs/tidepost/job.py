@@ -14,13 +14,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
-from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone
+from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
 from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
@@ -29,6 +29,7 @@ from tidepost.sections import (
     CursorDefinition,
     CursorType,
     DestinationDefinition,
+    Drift,
     FileFormat,
     LimitsDefinition,
     ModelReference,
@@ -51,6 +52,7 @@ __all__ = [
     "CursorDefinition",
     "CursorType",
     "DestinationDefinition",
+    "Drift",
     "FileFormat",
     "Job",
     "LimitsDefinition",
@@ -102,10 +104,23 @@ class Job(Section):
     cursor: CursorDefinition = Field(description="The column that new rows are found by.")
     mapping: MappingDefinition = Field(description="Which columns become which parts of an inference.")
     staging: StagingDefinition = Field(StagingDefinition(), description="How staged files are cut and kept.")
+    drift: Drift = Field(
+        "ignore_new",
+        description="What to do when the source's columns change. `fail`: a new column, a mapped one that is gone, "
+        "or one whose type does not fit any more ends the run before anything is staged. `ignore_new`: new columns "
+        "are told once and left out; the others end the run. `quarantine`: new columns are left out, and rows that "
+        "no longer fit are set aside as rejects while the others go on.",
+    )
     destination: DestinationDefinition = Field(description="The platform that receives the inferences.")
     limits: LimitsDefinition = Field(
         LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
     )
+
+    @model_validator(mode="after")
+    def _paths_fit_the_cursor(self) -> Self:
+        if self.source.templates and (self.cursor.type == "integer" or isinstance(self.cursor.start, int)):
+            raise fault("holds {start:…}, which needs a cursor that is a time, not a number", "source", "files")
+        return self
 
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
@@ -147,6 +162,7 @@ class Job(Section):
             include={"source": True, "cursor": {"column", "type", "timezone"}, "mapping": True},
             exclude_none=True,
         )
+        del shape["mapping"]["ignore"]  # shapes no row
         for attributes in ("inputs", "predictions", "non_inputs"):
             shape["mapping"][attributes].sort(key=lambda attribute: attribute["name"])
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

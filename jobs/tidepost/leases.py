@@ -76,12 +76,21 @@ class Keeper:
         self._extend(lease)
         return self._until(lease)
 
+    def ledger_now(self, lease: Lease) -> float:
+        """What the ledger's clock shows, as far as a lease that this process took can tell; never too early.
+        Raises LeaseLost where it was lost."""
+        held, until = self._own(lease)
+        return held.until - (until - time.monotonic())
+
     def _until(self, lease: Lease) -> float:
+        return self._own(lease)[1]
+
+    def _own(self, lease: Lease) -> tuple[Lease, float]:
         with self._lock:
             held = self._held.get((lease.kind, lease.ref))
         if held is None or held[0].fence != lease.fence:
             raise LeaseLost(f"the lease of {lease.kind} {lease.ref} was lost to another run")
-        return held[1]
+        return held
 
     def _extend(self, lease: Lease) -> None:
         started = time.monotonic()

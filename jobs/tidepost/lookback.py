@@ -22,7 +22,7 @@ from tidepost.job import Job
 from tidepost.model import Bucket, Stream
 from tidepost.ports import CURSOR, Reports, Source
 from tidepost.ranges import Range, Ranges
-from tidepost.sql import quote_identifier
+from tidepost.sql import quote_identifier, quote_literal
 from tidepost.units import duration_text
 
 NANOSECONDS_A_MICROSECOND = 1_000
@@ -98,7 +98,7 @@ def count(job: Job, source: Source, engine: Engine, buckets: Sequence[Bucket]) -
     with engine.connect() as connection, source.read(connection, hull, template.columns) as relation:
         id_ = template.sql(source.columns(), quote_identifier)
         rows = f"SELECT {quote_identifier(CURSOR)} AS p, hash({id_}) AS h FROM ({relation.sql})"
-        number = _number(buckets, 0, len(buckets))
+        number = _number(buckets, 0, len(buckets), source.cursor())
         try:
             counted = connection.execute(
                 f"SELECT b, count(*), sum(h) FROM (SELECT {number} AS b, h FROM ({rows})) "
@@ -115,12 +115,17 @@ def count(job: Job, source: Source, engine: Engine, buckets: Sequence[Bucket]) -
     return found
 
 
-def _number(buckets: Sequence[Bucket], first: int, end: int) -> str:
-    """SQL of the number of the bucket that holds position `p`, by halving; NULL between buckets. Comparing with each
-    bucket, or an ASOF join, takes several times as long."""
+def _number(buckets: Sequence[Bucket], first: int, end: int, kind: CursorKind) -> str:
+    """SQL of the number of the bucket that holds `p`, a relation's `CURSOR`, by halving; NULL between buckets.
+    Comparing with each bucket, or an ASOF join, takes several times as long."""
     if end - first == 1:
-        within = buckets[first].range
-        return f"CASE WHEN p >= {within.start} AND p < {within.end} THEN {first} END"
+        low, high = (_carried(one, kind) for one in (buckets[first].range.start, buckets[first].range.end - 1))
+        return f"CASE WHEN p >= {low} AND p <= {high} THEN {first} END"
     middle = (first + end) // 2
-    left, right = _number(buckets, first, middle), _number(buckets, middle, end)
-    return f"CASE WHEN p < {buckets[middle].range.start} THEN {left} ELSE {right} END"
+    left, right = _number(buckets, first, middle, kind), _number(buckets, middle, end, kind)
+    return f"CASE WHEN p < {_carried(buckets[middle].range.start, kind)} THEN {left} ELSE {right} END"
+
+
+def _carried(position: int, kind: CursorKind) -> str:
+    """SQL of a position as a relation's `CURSOR` has it."""
+    return quote_literal(kind.format(position)) if kind.type is CursorType.UUID else str(position)

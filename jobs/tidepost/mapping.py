@@ -37,6 +37,7 @@ class Attribute(Section):
     name: Text
     column: Text
     type: AttributeType | None = None
+    optional: bool | None = None
 
 
 def _attributes(value: object) -> object:
@@ -60,6 +61,7 @@ _COLUMN_SCHEMA: Final[dict[str, Any]] = {
     "properties": {
         "column": {"type": "string", "minLength": 1},
         "type": {"enum": ["string", "integer", "float", "boolean", "timestamp"]},
+        "optional": {"type": "boolean"},
     },
 }
 _NAMED_SCHEMA: Final[dict[str, Any]] = {
@@ -76,7 +78,7 @@ ATTRIBUTES_SCHEMA: Final[dict[str, Any]] = {
 Attributes = Annotated[
     tuple[Attribute, ...], BeforeValidator(_attributes), WithJsonSchema(ATTRIBUTES_SCHEMA, mode="validation")
 ]
-"""`[a, b]`, `{name: column}` or `{name: {column: c, type: T}}`."""
+"""`[a, b]`, `{name: column}` or `{name: {column: c, type: T, optional: true}}`."""
 
 
 class MappingDefinition(Section):
@@ -90,7 +92,8 @@ class MappingDefinition(Section):
         TimestampDefinition, BeforeValidator(lengthen("column"), json_schema_input_type=TimestampDefinition | Text)
     ] = Field(description="When the inference was made.", examples=["scheduled"])
     inputs: Attributes = Field(
-        description="What the model saw: a list of columns, or names with their columns and types.",
+        description="What the model saw: a list of columns, or names with their columns and types. A column that the "
+        "source, or a file of it, may lack is `optional: true`: it is sent without a value there.",
         examples=[["distance", "dep_hour"], {"distance": {"column": "distance_mi", "type": "integer"}}],
     )
     predictions: Attributes = Field(
@@ -101,6 +104,11 @@ class MappingDefinition(Section):
     )
     batch_id: IdTemplate | None = Field(
         None, description="The batch that an inference belongs to: a column, or a template.", examples=["{date}"]
+    )
+    ignore: tuple[Text, ...] = Field(
+        (),
+        description="Columns that are left out on purpose; only `drift: fail` asks for them.",
+        examples=[["debug_info"]],
     )
 
     @model_validator(mode="after")
@@ -116,9 +124,27 @@ class MappingDefinition(Section):
                 if name in seen:
                     raise fault(f'"{attribute.name}" is already in {seen[name]}', section, number)
                 seen[name] = section
+                if attribute.optional and section == "predictions":
+                    raise fault("a prediction cannot be optional", section, number, "optional")
+        used = self.columns
+        for number, column in enumerate(self.ignore):
+            if column in used:
+                raise fault(f'"{column}" is mapped, so it is not ignored', "ignore", number)
         return self
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
         """Inputs, predictions and non-inputs, in this order."""
         return self.inputs + self.predictions + self.non_inputs
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that say which inference a row is, each once: of the id, the batch and the timestamp."""
+        templates = [self.partner_inference_id, *([self.batch_id] if self.batch_id is not None else [])]
+        named = [name for template in templates for name in template.columns]
+        return tuple(dict.fromkeys([*named, self.inference_timestamp.column]))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read, each once."""
+        return tuple(dict.fromkeys([*self.keys, *(one.column for one in self.attributes)]))

@@ -59,12 +59,14 @@ class SendForm(StrEnum):
 
 
 class SendState(StrEnum):
-    """`intent`: durable before the first byte. The others are what was learnt of it since."""
+    """`intent`: durable before the first byte. The others are what was learnt of it since. `unknown` is final: the
+    destination cannot be asked, so that a person or `on_unknown` decides."""
 
     INTENT = "intent"
     ACCEPTED = "accepted"
     ABSENT = "absent"
     REFUSED = "refused"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Stream:
     planned:   grows by one with every plan; planning compares it
     allotted:  the newest sequence number that was given to a slice, published or not
     pinned:    the staged column types (name → DuckDB type) that the first slice pinned; empty before it
+    columns:   the source's columns (name → DuckDB type) as the newest run that compared them left them
     """
 
     id: int
@@ -85,6 +88,7 @@ class Stream:
     planned: int = 0
     allotted: int = 0
     pinned: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -169,6 +173,7 @@ class Part:
     size:   bytes
     token:  how the staging finds the finished, not yet visible file again (a scratch path, an upload id)
     hours:  rows by hour of event time
+    purged: its file was dropped; its ids are in a sidecar (see `index.py`)
     """
 
     number: int
@@ -181,6 +186,7 @@ class Part:
     hours: Mapping[int, int]
     token: str = ""
     batch_id: str | None = None
+    purged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +276,9 @@ class Delivery:
     arrived: shown to have arrived, at the strongest proof there is
     refused: refused by the destination, and kept as rejects
     reason:  why it is held or unknown; empty otherwise
-    released: a person let it go after it was held, so that no limit holds it again
+    released: when a person last let it go after it was held, by the ledger's clock: no limit of before holds it again
+    reopened: when, in seconds since 1970, it was opened again after it was closed, as rows of it were not there
+              any more; None where it never was. What was sent before that is no attempt at what is missing now
     """
 
     id: int
@@ -281,7 +289,8 @@ class Delivery:
     arrived: int = 0
     refused: int = 0
     reason: str = ""
-    released: bool = False
+    released: float | None = None
+    reopened: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

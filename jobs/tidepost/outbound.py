@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,10 +26,16 @@ ENDED = (DeliveryState.HELD, DeliveryState.CLOSED)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds between two looks at what has arrived, at most; and the event that ends the waiting."""
+    """How long to wait between two looks at what has arrived.
+
+    poll: seconds, at most
+    stop: ends the waiting
+    wait: waits for `stop`, so many seconds at most; whether it was set
+    """
 
     poll: float
     stop: threading.Event
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
 
 
 class Outbound:
@@ -117,7 +124,7 @@ class Outbound:
                     return
                 continue
             open_parcels = self._look(open_parcels)
-            if open_parcels and self._patience.stop.wait(pause):
+            if open_parcels and self._patience.wait(self._patience.stop, pause):
                 for parcel in open_parcels:
                     self._leave(parcel, None)
                 open_parcels = []

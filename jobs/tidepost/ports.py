@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from tidepost.model import (
     Bucket,
@@ -56,16 +56,23 @@ class Survey:
     null_cursors: int = 0
 
 
-CURSOR = "tidepost:cursor"
-"""The column of a source's relation that holds each row's position."""
+CURSOR, FILE = "tidepost:cursor", "tidepost:file"
+"""Columns of a source's relation: each row's position, and, where the relation has `layouts`, the row's file."""
+
+Layout = Mapping[str, str]
+"""A file's own columns: name in lower case → DuckDB type, empty where the file does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """SQL that reads a range of a source inside the caller's DuckDB connection, with its bound values."""
+    """SQL that reads a range of a source inside the caller's DuckDB connection, with its bound values.
+
+    layouts: the files among those read whose own columns are not those of all files together
+    """
 
     sql: str
     values: Mapping[str, object]
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -80,6 +87,9 @@ class Source(Protocol):
     def clock(self) -> float | None:
         """The source's own clock, in seconds since 1970; None where it has none but the worker's."""
 
+    def warnings(self) -> Sequence[str]:
+        """What a person should know of the source, though nothing is lost by it: whole sentences, told once a run."""
+
     def survey(self, window: Range) -> Survey:
         """What there is in a range, counted in at most about a thousand buckets."""
 
@@ -87,7 +97,17 @@ class Source(Protocol):
         self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]
     ) -> AbstractContextManager[Relation]:
         """The rows of a range, to be read once before the block ends; after it nothing stays open at the source.
-        The relation has `columns` as the source types them, and `CURSOR`, the row's position as BIGINT or HUGEINT."""
+        The relation has `columns` as the source types them, and `CURSOR`, the row's position as BIGINT or HUGEINT;
+        of a UUID its text, which has the same order."""
+
+
+@runtime_checkable
+class OfFiles(Protocol):
+    """What a source adds whose rows lie in files, each with columns of its own."""
+
+    def layouts(self, window: Range) -> Mapping[str, Layout]:
+        """As `Relation.layouts`, of the files that can hold rows of a range; empty where files do not say their
+        columns."""
 
 
 # --------------------------------------------------------------------------------------------------- staging
@@ -98,6 +118,13 @@ class Staging(Protocol):
 
     Keys are relative to the staging's root and use slashes: `{job}/{stream}/data/…`, `{job}/{stream}/_tidepost/…`.
     """
+
+    @property
+    def spill(self) -> Path:
+        """A local folder for what does not fit into memory; made by who needs it."""
+
+    def where(self, key: str) -> str:
+        """A key as people find it: a path, or an address."""
 
     def scratch(self, stream: Stream, cut: int, fence: int) -> Path:
         """An empty local folder for a cut's unfinished parts; what an earlier attempt left there is removed."""
@@ -146,6 +173,10 @@ class Records(Protocol):
         """A local path to write a larger record to; it appears under its key, durably, when the block ends."""
 
 
+class StagingArea(Staging, Records, Protocol):
+    """A staging as a whole: its parts, and the records beside them."""
+
+
 # ----------------------------------------------------------------------------------------------- destination
 
 
@@ -176,7 +207,8 @@ class Destination(Protocol):
     """A platform that receives. It trusts no answer that it cannot check.
 
     name:    of its deliveries in the ledger
-    proof:   what it can show
+    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids, and one
+             that shows no more than its `receipt` is not asked for counts either
     loading: seconds that it may take to load what it accepted
     """
 
@@ -262,6 +294,9 @@ class Plans(Protocol):
     def find(self, job: str, name: StreamName) -> Stream | None:
         """The stream, or None where it was never registered; writes nothing."""
 
+    def know(self, stream: Stream, columns: Mapping[str, str]) -> None:
+        """Remember the source's columns, to compare those of later runs with."""
+
     def coverage(self, stream: Stream) -> Coverage:
         """What is scanned and what is promised to open cuts."""
 
@@ -326,6 +361,10 @@ class Slices(Protocol):
 
     def publishing(self, stream: Stream) -> Slice | None:
         """The slice that is being published, or whose publisher died: all that is needed to finish it."""
+
+    def restaged(self, stream: Stream, sequence: int, parts: Sequence[Part]) -> None:
+        """Record that purged parts of a published slice have their files again: the same rows in other bytes, so
+        `size` and `sha256` are new. Repeating it is harmless."""
 
     def withdraw(self, stream: Stream, sequence: int) -> None:
         """Give up a slice in `publishing`, after its revealed parts were removed; its cut is planned again."""

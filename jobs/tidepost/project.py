@@ -60,7 +60,8 @@ class ProjectDefinition(Section):
     )
     staging: Referring = Field(
         ".tidepost/staging",
-        description="The folder of staged files, relative to the root. `TIDEPOST_STAGING` overrides it.",
+        description="Where staged files are: a folder, relative to the root, or `s3://bucket/prefix`. "
+        "`TIDEPOST_STAGING` overrides it.",
         examples=["/data/staging", "s3://bucket/prefix"],
     )
     defaults: DefaultsDefinition = Field(
@@ -104,6 +105,12 @@ class Project:
     def staging_url(self, env: Mapping[str, str] | None = None) -> str:
         """The staging's URL or absolute folder, references resolved. Misconfigured: a variable is missing."""
         return absolute(self.root, resolve(self.staging, env, where=f"{PROJECT_FILE}: staging"))
+
+    def scratch(self, env: Mapping[str, str] | None = None) -> Path:
+        """The absolute folder of unfinished files where the staging is no folder itself: `TIDEPOST_SCRATCH`, or
+        `.tidepost/scratch`."""
+        env = os.environ if env is None else env
+        return Path(absolute(self.root, env.get("TIDEPOST_SCRATCH") or ".tidepost/scratch"))
 
     def files(self) -> tuple[Path, ...]:
         """The job files, `jobs/*.yaml` and `jobs/*.yml`, by name; hidden files are none."""

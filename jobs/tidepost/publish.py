@@ -29,7 +29,10 @@ MANIFEST_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a cut: `slice` and `deliveries` are None and empty where nothing of it was new."""
+    """What became of a cut: `slice` is None where nothing of it was new.
+
+    deliveries: its own, and those of a slice that was finished on the way, as its publisher had died
+    """
 
     tally: Tally
     slice: Slice | None = None
@@ -50,13 +53,14 @@ class Publisher:
 
     def publish(self, stage: Stage, lease: Lease, stream: Stream, cut: Cut, staged: Staged) -> Done:
         """Publish what a cut staged. Raises LeaseLost, and what staging raises."""
+        rescued: tuple[Delivery, ...] = ()
         while True:
             write_rejects(self.records, stream, cut.id, staged.rejects)
             held = self._held(staged)
             if not staged.drafts and held is None:
                 self.ledger.slices.empty(lease, stream, cut, staged.tally)
                 self.staging.clear(stream, cut.id, lease.fence)
-                return Done(staged.tally)
+                return Done(staged.tally, deliveries=rescued)
             parts = tuple(self.staging.prepare(stream, draft.part, draft.file) for draft in staged.drafts)
             draft = Slice(0, cut.id, cut.kind, cut.range, parts, staged.tally, cut.lane, held)
             self.keeper.guard(lease)
@@ -67,11 +71,11 @@ class Publisher:
             except LeaseLost:
                 raise
             except HeldElsewhere:
-                self._wait_for_another(stream)
+                rescued += self._wait_for_another(stream)
             else:
                 deliveries = self._complete(stream, begun)
                 self.staging.clear(stream, cut.id, lease.fence)
-                return Done(staged.tally, begun, deliveries)
+                return Done(staged.tally, begun, (*rescued, *deliveries))
 
     def recover(self, stream: Stream) -> tuple[Delivery, ...]:
         """Finish a slice whose publisher died. Raises HeldElsewhere where it lives.
@@ -94,12 +98,14 @@ class Publisher:
             self.staging.clear(stream, half.cut, lease.fence)
             return deliveries
 
-    def _wait_for_another(self, stream: Stream) -> None:
-        """Another slice of the stream is being published: a matter of moments, unless its publisher died."""
+    def _wait_for_another(self, stream: Stream) -> tuple[Delivery, ...]:
+        """Another slice of the stream is being published: a matter of moments, unless its publisher died. Then it
+        is finished here; returns its deliveries."""
         try:
-            self.recover(stream)
+            return self.recover(stream)
         except HeldElsewhere:
             self.sleep(WAIT_FOR_ANOTHER_PUBLISHER)
+            return ()
 
     def agree(self, stream: Stream) -> None:
         """Raises Misconfigured where the ledger is not the one that wrote the staging, or an older copy of it."""
@@ -113,7 +119,7 @@ class Publisher:
         return f"{tally.rejects} of {tally.scanned} rows rejected, over the limit of {limit}: {reasons}"
 
     def _complete(self, stream: Stream, begun: Slice) -> tuple[Delivery, ...]:
-        write_head(self.records, stream, Head(self.ledger.id, begun.sequence))
+        move_head(self.ledger, self.records, stream, begun.sequence)
         for part in begun.parts:
             self.staging.reveal(stream, part)
         self.records.put(manifest_key(stream, begun.sequence), manifest(self.ledger.id, stream, begun))
@@ -135,8 +141,11 @@ def agree(ledger: Ledger, records: Records, stream: Stream) -> None:
         # Without a head the manifests tell how far somebody came here.
         head = Head(ledger.id, max(map(sequence_of, records.list(manifests(stream))), default=0))
     # Asked after the head was read: another run may publish between the two.
-    newest = (ledger.plans.find(stream.job, stream.name) or stream).allotted
+    known = ledger.plans.find(stream.job, stream.name) or stream
+    newest = known.allotted
     if head.ledger == ledger.id and head.newest <= newest:
+        if head.newest < known.published:  # whoever wrote it was late, and died before it looked
+            move_head(ledger, records, stream, known.published)
         return
     what = (
         "was written by another ledger"
@@ -165,6 +174,20 @@ def read_head(records: Records, stream: Stream) -> Head | None:
             safe="Nothing was sent.",
             hint=f"Remove it, then:  tidepost ledger rebuild {stream.job}",
         ) from None
+
+
+def move_head(ledger: Ledger, records: Records, stream: Stream, sequence: int) -> None:
+    """Let the head name a slice, or a newer one that the ledger has given a number to since.
+
+    Whoever writes looks at the ledger afterwards: of a head that somebody who slept wrote over a newer one, that
+    same process notices it and writes the newer one. If it dies between the two, the next run does (`agree`).
+    """
+    while True:
+        write_head(records, stream, Head(ledger.id, sequence))
+        newest = (ledger.plans.find(stream.job, stream.name) or stream).allotted
+        if newest <= sequence:
+            return
+        sequence = newest
 
 
 def write_head(records: Records, stream: Stream, head: Head) -> None:
@@ -197,6 +220,9 @@ def manifest(ledger: str, stream: Stream, done: Slice) -> bytes:
         "job": stream.job,
         "stream": stream.name,
         **asdict(done),
-        "parts": [{**asdict(part), "token": ""} for part in done.parts],
+        "parts": [
+            {name: value for name, value in asdict(part).items() if name != "purged"} | {"token": ""}
+            for part in done.parts
+        ],
     }
     return json.dumps(content, sort_keys=True).encode()

@@ -21,16 +21,18 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from tidepost.acts import Act, Skip, scanned_after, skip_reason
+from tidepost.acts import Act, Release, Skip, scanned_after, skip_reason
 from tidepost.engine import Engine, rows, translated
 from tidepost.errors import Misconfigured
 from tidepost.found import Found, read
+from tidepost.index import columns_of
 from tidepost.job import Job
+from tidepost.ledger.deliveries import said_to_have_arrived
 from tidepost.ledger.restore import Restored, SqlRestore, Takeover, may_have_landed
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import AuditEntry
 from tidepost.model import DeliveryState, Send, SendForm, SendState, Slice, StreamName
-from tidepost.ports import Records, Staging
+from tidepost.ports import PartRef, Records, Staging
 from tidepost.publish import Head, agree, write_head
 from tidepost.rejects import rejects_key
 
@@ -101,7 +103,7 @@ def rebuild(
     """
     restore = SqlRestore(ledger)
     _tidy(staging, records, found)
-    what = _takeover(job, found, _pinned(staging, engine, found))
+    what = _takeover(job, found, _pinned(staging, records, engine, found))
     counted = _counted(what.deliveries)
     stream = ledger.plans.find(job.name, found.stream.name)
     if stream is None or ledger.plans.asked(stream, what.request) is None:
@@ -141,11 +143,14 @@ def _tidy(staging: Staging, records: Records, found: Found) -> None:
             records.remove(key)
 
 
-def _pinned(staging: Staging, engine: Engine, found: Found) -> dict[str, str]:
+def _pinned(staging: Staging, records: Records, engine: Engine, found: Found) -> dict[str, str]:
     """The staged column types, as the newest slice with rows has them; all slices have the same."""
-    part = next((one.parts[0] for one in reversed(found.slices) if one.parts), None)
-    if part is None:
+    newest = next((PartRef(one.sequence, one.parts[0]) for one in reversed(found.slices) if one.parts), None)
+    if newest is None:
         return {}
+    part = newest.part
+    if part.purged:
+        return columns_of(records, found.stream, newest)
     with engine.connect() as connection:
         relation = staging.relation(connection, found.stream, [part])
         try:
@@ -181,9 +186,11 @@ def _takeover(job: Job, found: Found, pinned: Mapping[str, str]) -> Takeover:
 
 
 def _slices(found: Found) -> tuple[Slice, ...]:
-    """The slices as they are now: one that was held and of which anything was sent had been released."""
+    """The slices as they are now: not held any more where they were released, as those must have been of which
+    anything was sent."""
     sent = {sequence for sequence, _ in found.sends}
-    return tuple(replace(one, held=None) if one.sequence in sent else one for one in found.slices)
+    free = sent | {act.did.sequence for act in found.acts if isinstance(act.did, Release)}
+    return tuple(replace(one, held=None) if one.sequence in free else one for one in found.slices)
 
 
 def _numbered(records: Records, restore: SqlRestore, found: Found) -> tuple[Slice, ...]:
@@ -204,32 +211,54 @@ def _numbered(records: Records, restore: SqlRestore, found: Found) -> tuple[Slic
 
 
 def _delivery(one: Slice, destination: str, found: Found, skipped: Act | None) -> Restored:
-    sends = found.sends.get((one.sequence, destination), ())
+    releases = [act.did for act in found.acts if isinstance(act.did, Release) and act.did.sequence == one.sequence]
+    sends = _as_said(found.sends.get((one.sequence, destination), ()), destination, releases)
     refused = found.refused.get((one.sequence, destination), {})
-    state, reason = _state(one, sends)
+    released = _still_released(sends, destination, releases)
+    state, reason = _state(one, sends, released=released)
     hours, arrived = one.hours, 0
+    if sends and any(part.purged for part in one.parts):  # which was only done once it was closed
+        state, reason, arrived = DeliveryState.CLOSED, "", one.rows - sum(refused.values())
     if skipped is not None and isinstance(skipped.did, Skip):
         state, reason, arrived = DeliveryState.CLOSED, skip_reason(skipped.entry.why), skipped.did.arrived
         landed = may_have_landed((send.part, send.state) for send in sends)
         hours = replace(one, parts=tuple(part for part in one.parts if part.number in landed)).hours
     due = {hour: max(hours.get(hour, 0), refused.get(hour, 0)) for hour in {*hours, *refused}}
-    return Restored(one.sequence, destination, state, one.rows, arrived, due, refused, reason, sends)
+    return Restored(one.sequence, destination, state, one.rows, arrived, due, refused, reason, sends, released)
 
 
-def _state(one: Slice, sends: Sequence[Send]) -> tuple[DeliveryState, str]:
+def _as_said(sends: Sequence[Send], destination: str, releases: Sequence[Release]) -> tuple[Send, ...]:
+    """The sends, of which those have an answer that somebody gave on releasing them."""
+    said = [one for one in releases if one.arrived]
+    return tuple(
+        replace(send, state=SendState.ACCEPTED, detail=said_to_have_arrived(send.rows))
+        if send.state in (SendState.INTENT, SendState.UNKNOWN)
+        and any(one.covers(destination, send.part, send.attempt) for one in said)
+        else send
+        for send in sends
+    )
+
+
+def _still_released(sends: Sequence[Send], destination: str, releases: Sequence[Release]) -> bool:
+    """Whether a delivery was let go and nothing was sent of it since."""
+    return any(all(one.covers(destination, send.part, send.attempt) for send in sends) for one in releases)
+
+
+def _state(one: Slice, sends: Sequence[Send], *, released: bool) -> tuple[DeliveryState, str]:
     """What has become of a delivery, by what was sent of it, and why it waits."""
     if not sends:
-        if one.held is not None:
+        if one.held is not None and not released:
             return DeliveryState.HELD, one.held
         return (DeliveryState.TODO if one.rows else DeliveryState.CLOSED), ""
     if any(send.state is SendState.INTENT for send in sends):
         return DeliveryState.UNKNOWN, "a send has no answer"
     of = {part.number: [send for send in sends if send.part == part.number] for part in one.parts}
-    refused = next((told[-1] for told in of.values() if told and told[-1].state is SendState.REFUSED), None)
-    if refused is not None:
+    held = (SendState.REFUSED, SendState.UNKNOWN)
+    refused = next((told[-1] for told in of.values() if told and told[-1].state in held), None)
+    if refused is not None and not released and "then" not in json.loads(refused.detail):
         return DeliveryState.HELD, str(json.loads(refused.detail).get("message", "it was refused"))
     files = [[send for send in told if send.form is SendForm.FILE] for told in of.values()]
-    if any(not told or told[-1].state is SendState.ABSENT for told in files):
+    if released or any(not told or told[-1].state in (SendState.ABSENT, SendState.UNKNOWN) for told in files):
         return DeliveryState.TODO, ""
     return DeliveryState.SENT, ""
 

@@ -7,13 +7,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import json
+from collections.abc import Iterator, Sequence, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tidepost.cursor import HOUR, parse_instant
 from tidepost.model import RowAnswer, Stream
 from tidepost.ports import Records
+from tidepost.shape import TIMESTAMP
 
 ID = "partner_inference_id"
 NO_REJECTS = pa.table(
@@ -62,6 +65,22 @@ def read_rejects(records: Records, key: str) -> pa.Table:
     """A file of rejects; an empty table where there is none."""
     data = records.get(key)
     return NO_REJECTS if data is None else pq.read_table(pa.BufferReader(data)).cast(NO_REJECTS.schema)
+
+
+def by_hour(rejects: pa.Table) -> dict[int, int]:
+    """Refused rows by hour of event time. Raises ValueError, TypeError or KeyError where one cannot be read."""
+    hours: dict[int, int] = {}
+    for text in rejects.column("row").to_pylist():
+        hour = parse_instant(json.loads(text)[TIMESTAMP], zone="UTC") // HOUR
+        hours[hour] = hours.get(hour, 0) + 1
+    return hours
+
+
+def read_refused(records: Records, stream: Stream) -> Iterator[tuple[int, str, list[str]]]:
+    """(slice, destination, the ids of it that the destination refused)."""
+    for key in records.list(f"{stream.prefix}/_tidepost/refused"):
+        sequence, destination, _ = key.rpartition("/")[2].split(".", 2)
+        yield int(sequence), destination, read_rejects(records, key).column(ID).to_pylist()
 
 
 def read_tombstones(records: Records, stream: Stream, sequences: Set[int]) -> dict[int, list[str]]:

@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidepost.engine import BATCH_ROWS
+from tidepost.index import Index, content_of, row_as_json
 from tidepost.model import MICROSECONDS_AN_HOUR
-from tidepost.ports import Relation
 from tidepost.rejects import NO_REJECTS
 from tidepost.shape import ID, TIMESTAMP
-from tidepost.sql import quote_identifier, quote_literal
+from tidepost.sql import quote_literal
 from tidepost.writer import KEYS, Draft, ParquetFile
 
 if TYPE_CHECKING:
@@ -55,15 +55,15 @@ def resolve(
     drafts: Sequence[Draft],
     *,
     columns: Sequence[str],
-    index: Relation | None,
-    refused: Relation | None = None,
+    index: Index | None,
+    refused: Index | None = None,
     inside: bool,
     again: bool = False,
 ) -> Resolved:
     """Drop and set aside what repeats an id.
 
     columns: the staged ones; equal content means equal values in all of them
-    index:   the published rows to look ids up in (`columns` at least), or None where there are none
+    index:   the published rows to look ids up in, or None where there are none
     refused: published rows that a destination refused: a row that is equal to one of them is known, any other of its
              id may go
     inside:  look for repeats among the drafts too; needs the writer's `keys.arrow` beside them, in its state
@@ -102,8 +102,8 @@ def resolve(
     )
 
 
-def earliest(connection: DuckDBPyConnection, folder: Path) -> int | None:
-    """The smallest cursor of the rows that the last `resolve` left; None where it left none. `folder` holds their
+def earliest(connection: DuckDBPyConnection, folder: Path) -> int | str | None:
+    """The smallest `CURSOR` of the rows that the last `resolve` left; None where it left none. `folder` holds their
     `keys.arrow`, as it was written."""
     with pa.memory_map(str(folder / KEYS)) as mapped:
         keys = pa.ipc.open_file(mapped).read_all()
@@ -114,7 +114,7 @@ def earliest(connection: DuckDBPyConnection, folder: Path) -> int | None:
         finally:
             connection.unregister("tidepost_keys")
             del keys
-    return None if found is None else int(found)
+    return found if found is None or isinstance(found, str) else int(found)
 
 
 def _rows(drafts: Sequence[Draft]) -> str:
@@ -127,39 +127,22 @@ def _rows(drafts: Sequence[Draft]) -> str:
     )
 
 
-def _content(columns: Sequence[str]) -> str:
-    """The content of a row of `r` as one value that is equal where all columns are."""
-    return f"md5({_json(sorted(columns))})"
-
-
-def _json(columns: Sequence[str]) -> str:
-    """Columns of `r` as JSON text."""
-    pairs = ", ".join(f"{quote_literal(name)}: r.{quote_identifier(name)}" for name in columns)
-    return f"CAST(to_json({{{pairs}}}) AS VARCHAR)"
-
-
 def _against(
-    connection: DuckDBPyConnection,
-    rows: str,
-    columns: Sequence[str],
-    index: Relation,
-    *,
-    same: str,
-    other: str | None,
+    connection: DuckDBPyConnection, rows: str, columns: Sequence[str], index: Index, *, same: str, other: str | None
 ) -> None:
     """Give rows whose id is in the index their verdict, by content; with None for `other`, such rows may go."""
-    content = _content(columns)
+    content, ids = content_of(columns), index.ids()
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE tidepost_known AS SELECT DISTINCT {ID} AS id FROM ({rows}) "
-        f"WHERE {ID} IN (SELECT {ID} FROM ({index.sql}))",
-        dict(index.values),
+        f"WHERE {ID} IN (SELECT id FROM ({ids.sql}))",
+        dict(ids.values),
     )
     if not connection.execute("SELECT count(*) FROM tidepost_known").fetchall()[0][0]:
         return
+    sent = index.contents(columns, f"{ID} IN (SELECT id FROM tidepost_known)")
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE tidepost_sent AS SELECT DISTINCT {ID} AS id, {content} AS content "
-        f"FROM ({index.sql}) AS r WHERE {ID} IN (SELECT id FROM tidepost_known)",
-        dict(index.values),
+        f"CREATE OR REPLACE TEMP TABLE tidepost_sent AS SELECT DISTINCT id, content FROM ({sent.sql})",
+        dict(sent.values),
     )
     connection.execute(
         f"INSERT INTO tidepost_doomed SELECT * FROM (SELECT _part, _row, "
@@ -194,7 +177,7 @@ def _inside(connection: DuckDBPyConnection, drafts: Sequence[Draft], rows: str, 
         f"INSERT INTO tidepost_doomed "
         f"SELECT _part, _row, CASE WHEN content = first THEN $duplicate ELSE $conflict END FROM ("
         f"SELECT _part, _row, content, first_value(content) OVER best AS first, row_number() OVER best AS place "
-        f"FROM (SELECT _part, _row, s.cursor AS cursor, r.{ID} AS id, {_content(columns)} AS content "
+        f"FROM (SELECT _part, _row, s.cursor AS cursor, r.{ID} AS id, {content_of(columns)} AS content "
         f"FROM ({rows}) AS r JOIN tidepost_suspects AS s USING (_part, _row)) "
         f"WINDOW best AS (PARTITION BY id ORDER BY cursor, content, _part, _row)) WHERE place > 1",
         {"duplicate": DUPLICATE, "conflict": CONFLICT},
@@ -203,7 +186,7 @@ def _inside(connection: DuckDBPyConnection, drafts: Sequence[Draft], rows: str, 
 
 def _rejects(connection: DuckDBPyConnection, rows: str, columns: Sequence[str]) -> pa.Table:
     found = connection.execute(
-        f"SELECT lost.verdict AS reason, r.{ID}, {_json(columns)} AS row FROM ({rows}) AS r "
+        f"SELECT lost.verdict AS reason, r.{ID}, {row_as_json(columns)} AS row FROM ({rows}) AS r "
         f"JOIN (SELECT part AS _part, row AS _row, verdict FROM tidepost_doomed "
         f"WHERE verdict NOT IN ($duplicate, $known)) AS lost USING (_part, _row) ORDER BY _part, _row",
         {"duplicate": DUPLICATE, "known": KNOWN},

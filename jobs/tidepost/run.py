@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from uuid import UUID
 
 from tidepost.batches import close_batches
 from tidepost.confirm import Confirmer
-from tidepost.cursor import EPOCH, CursorKind, CursorType, to_nanoseconds
+from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.deliver import Courier
 from tidepost.engine import Engine
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
@@ -46,9 +47,9 @@ from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
 from tidepost.ports import Destination, Ledger, Records, Source, Staging, Survey
 from tidepost.publish import Publisher
 from tidepost.ranges import Range, Ranges
+from tidepost.restage import Restage
 from tidepost.stage import Stage, Staged
 
-HIGHEST_INTEGER = 2**63 - 1
 REFINEMENTS = 3
 
 
@@ -58,6 +59,8 @@ class World:
 
     owner: names this process in leases (see `ledger/owner.py`)
     clock: seconds since 1970, for the bound; `--now` sets it
+    now:   seconds of a clock that does not jump, for what is waited for
+    wait:  waits for an event, so many seconds at most; whether it was set
     """
 
     job: Job
@@ -69,6 +72,8 @@ class World:
     engine: Engine
     owner: str
     clock: Callable[[], float] = time.time
+    now: Callable[[], float] = time.monotonic
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
     identity: dict[str, str] = field(default_factory=dict)
 
 
@@ -110,7 +115,9 @@ def start_of(job: Job, kind: CursorKind) -> int:
     start = job.cursor.start_for(kind.type.value)
     if isinstance(start, datetime):
         return to_nanoseconds(start)
-    return (start - EPOCH.date()).days if isinstance(start, date) else start
+    if isinstance(start, date):
+        return (start - EPOCH.date()).days
+    return start.int if isinstance(start, UUID) else start
 
 
 def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
@@ -162,14 +169,30 @@ def _now(world: World) -> float:
     return min(world.clock(), world.source.clock() or float("inf"))
 
 
+def _warn(world: World, notice: Notice) -> None:
+    """Tell what the source warns of, and clocks so far from each other that settle proves less than it should."""
+    for text in world.source.warnings():
+        notice(Warned(text))
+    before, theirs, after = time.time(), world.source.clock(), time.time()
+    skew = 0.0 if theirs is None else max(before - theirs, theirs - after)
+    if theirs is not None and skew > max(world.job.cursor.settle.total_seconds() / 2, 1):
+        side = "behind" if theirs < before else "ahead of"
+        notice(
+            Warned(
+                f"the source's clock is {skew:.0f} s {side} this host's, more than half of cursor.settle; the "
+                f"earlier one is used, but rows may carry times of either: set the clocks right, or a longer settle"
+            )
+        )
+
+
 def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) -> int:
     """Clock − settle as a position. A growing id has no time of its own: what was its highest value that long ago
     is looked up in the ledger's log, to which every run adds."""
     settled = _now(world) - world.job.cursor.settle.total_seconds()
-    if kind.type is not CursorType.INTEGER:
+    if kind.timed:
         return kind.floor(int(settled * 1_000_000) * 1_000)
     if not world.job.cursor.settle:
-        return HIGHEST_INTEGER
+        return kind.last
     seen = world.ledger.reports.highest_seen(stream, settled) if stream is not None else None
     return start if seen is None else seen + 1
 
@@ -177,11 +200,16 @@ def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) ->
 def _log_highest(world: World, stream: Stream) -> None:
     """Remember how far a growing id is by now, for the runs after `settle` and within `lookback`."""
     kind = world.source.cursor()
+    if kind.timed:
+        return
+    now = _now(world)
     start = start_of(world.job, kind)
-    if kind.type is CursorType.INTEGER and start < HIGHEST_INTEGER:
-        highest = world.source.survey(Range(start, HIGHEST_INTEGER)).highest
+    seen = world.ledger.reports.highest_seen(stream, now)
+    low = start if seen is None else max(start, seen)
+    if low < kind.last:
+        highest = world.source.survey(Range(low, kind.last)).highest
         if highest is not None:
-            world.ledger.reports.seen(stream, _now(world), highest)
+            world.ledger.reports.seen(stream, now, highest)
 
 
 def _refined(source: Source, survey: Survey, sizing: Sizing) -> Survey:
@@ -209,16 +237,23 @@ def plan_request(world: World, stream: Stream, request: Request) -> tuple[tuple[
             continue
 
 
+def registered(world: World) -> Stream:
+    """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
+    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
+    identity = {**world.identity, "cursor": cursor}
+    return world.ledger.plans.stream(world.job.name, StreamName.INFERENCES, identity)
+
+
 def run(world: World, request: Request, *, notice: Notice, stop: threading.Event) -> Outcome:
     """Do what a request asks, after finishing what earlier runs began.
 
     `stop` ends it early and in order: what is on its way is finished or recorded, the rest is left for the next
     run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
     """
-    ledger, plans = world.ledger, world.ledger.plans
-    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
-    stream = plans.stream(world.job.name, StreamName.INFERENCES, {**world.identity, "cursor": cursor})
+    plans = world.ledger.plans
+    stream = registered(world)
     outcome = Outcome(stream)
+    _warn(world, notice)
     with _tools(world, stream, outcome, notice, stop) as tools:
         tools.publisher.agree(stream)
         _recover(world, tools, stream)
@@ -233,11 +268,12 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
         else:
             notice(Planned(tuple(todo), len(resumed) + len(deliveries), 0, None))
         if todo or deliveries:
+            changes = tools.stage.drifted(stream, todo)
             columns = tools.stage.shape(stream).staged
             for destination in world.destinations:
                 destination.check(stream.name, columns)
-        for delivery in deliveries:
-            tools.outbound[delivery.destination].add(delivery)
+            _know_columns(world, stream, changes, notice)
+        _resume(tools, outcome, deliveries, stop)
         for cut in todo:
             if stop.is_set():
                 break
@@ -251,14 +287,68 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
                 break
             for delivery in fresh:
                 tools.outbound[delivery.destination].add(delivery)
+    _end(world, outcome, stop)
+    return outcome
+
+
+def send_again(
+    world: World, stream: Stream, deliveries: Sequence[Delivery], *, notice: Notice, stop: threading.Event
+) -> Outcome:
+    """See deliveries through and do nothing else: nothing is scanned. Stops and raises as `run` does."""
+    outcome = Outcome(stream)
+    with _tools(world, stream, outcome, notice, stop) as tools:
+        tools.publisher.agree(stream)
+        columns = tools.stage.shape(stream).staged
+        for destination in world.destinations:
+            destination.check(stream.name, columns)
+        _resume(tools, outcome, deliveries, stop)
+    _end(world, outcome, stop)
+    return outcome
+
+
+def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], Outcome]:
+    """Stage again what deliveries need and was purged. Returns those whose files are all there, and what stopped the
+    others."""
+    outcome, ready = Outcome(stream), []
+    with _tools(world, stream, outcome, lambda _: None, threading.Event()) as tools:
+        tools.publisher.agree(stream)
+        for delivery in deliveries:
+            with _remembered(outcome):
+                tools.restage.bring_back(stream, delivery)
+                ready.append(delivery)
+    return ready, outcome
+
+
+def _resume(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery], stop: threading.Event) -> None:
+    """Go on with deliveries; what of them was purged is staged again, or the delivery stays as it is."""
+    for delivery in deliveries:
+        if stop.is_set():
+            break
+        with _remembered(outcome):
+            tools.restage.bring_back(outcome.stream, delivery)
+            tools.outbound[delivery.destination].add(delivery)
+
+
+def _end(world: World, outcome: Outcome, stop: threading.Event) -> None:
+    """What closes a run, once nothing is on its way."""
+    stream = outcome.stream
     outcome.stopped = stop.is_set()
     if world.job.mapping.batch_id is not None and not outcome.stopped:
         for destination in world.destinations:
             with _remembered(outcome):
-                close_batches(stream, destination, ledger, world.records)
-    ledger.reports.ran(stream)
-    outcome.stream = plans.find(world.job.name, stream.name) or stream
-    return outcome
+                close_batches(stream, destination, world.ledger, world.records)
+    with _remembered(outcome):
+        world.ledger.reports.ran(stream)
+        outcome.stream = world.ledger.plans.find(stream.job, stream.name) or stream
+
+
+def _know_columns(world: World, stream: Stream, changes: Sequence[str], notice: Notice) -> None:
+    """Tell what changed of the source's columns, and remember them, so that it is told once."""
+    for text in changes:
+        notice(Warned(text))
+    columns = world.source.columns()
+    if columns != stream.columns:
+        world.ledger.plans.know(stream, columns)
 
 
 def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice) -> tuple[Delivery, ...]:
@@ -310,7 +400,8 @@ def _recover(world: World, tools: Tools, stream: Stream) -> None:
         tools.publisher.recover(stream)
     for cut in world.staging.leftovers(stream):
         if world.ledger.plans.cut(stream, cut).state is CutState.DONE:
-            world.staging.clear(stream, cut)
+            with suppress(HeldElsewhere), tools.keeper.holding("cut", cut):  # it may be staged again just now
+                world.staging.clear(stream, cut)
 
 
 def _open_deliveries(world: World, stream: Stream) -> list[Delivery]:
@@ -329,6 +420,7 @@ class Tools:
     keeper: Keeper
     stage: Stage
     publisher: Publisher
+    restage: Restage
     outbound: Mapping[str, Outbound]
 
 
@@ -354,14 +446,14 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
             pool = ThreadPoolExecutor(job.destination.connections, thread_name_prefix="tidepost-send")
             stack.callback(pool.shutdown)
             courier = Courier(
-                stream, destination, ledger, world.staging, world.records, keeper, pool, told, time.time
+                stream, destination, ledger, world.staging, world.records, keeper, pool, told, world.now
             )
-            confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, time.time)
-            patience = Patience(job.destination.poll.total_seconds(), stop)
+            confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, world.now)
+            patience = Patience(job.destination.poll.total_seconds(), stop, world.wait)
             at_once = job.destination.connections
             outbound[destination.name] = Outbound(courier, confirmer, patience, told, at_once=at_once)
         try:
-            yield Tools(keeper, stage, publisher, outbound)
+            yield Tools(keeper, stage, publisher, Restage(stage, keeper), outbound)
         finally:
             for one in outbound.values():
                 one.finish()

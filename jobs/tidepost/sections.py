@@ -10,9 +10,10 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Final, Literal, Self, TypeAlias
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tidepost.errors import Misconfigured
 from tidepost.fields import (
@@ -36,23 +37,35 @@ from tidepost.fields import (
     parse_moment,
     shown,
 )
+from tidepost.paths import check_template
 from tidepost.units import RejectLimit
 
-CursorType: TypeAlias = Literal["timestamp", "date", "integer"]
+CursorType: TypeAlias = Literal["timestamp", "date", "integer", "uuid"]
 FileFormat: TypeAlias = Literal["parquet", "csv", "json"]
+Drift: TypeAlias = Literal["fail", "ignore_new", "quarantine"]
 
 _SUFFIX: Final = re.compile(
     r"\.(?:(parquet)|(csv|json|jsonl|ndjson)(?:\.(?:gz|zst))?)$",
     re.IGNORECASE,
 )
 
+_REFERENCE: Final = re.compile(r"\$\{[^{}]*\}")
+
 
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _path(value: str) -> str:
+    try:
+        check_template(_REFERENCE.sub("x", value))
+    except ValueError as error:
+        raise fault(str(error)) from None
+    return value
+
+
 Files = Annotated[
-    tuple[Referring, ...],
+    tuple[Annotated[Referring, AfterValidator(_path)], ...],
     BeforeValidator(_listed, json_schema_input_type=Text | Annotated[list[Text], Field(min_length=1)]),
 ]
 
@@ -62,24 +75,47 @@ class SourceDefinition(Section):
 
     files: Files | None = Field(
         None,
-        description="Files by name or glob; relative to the project's root.",
-        examples=["log/flights/*.parquet", ["log/2012/*.csv.gz", "log/2013/*.csv.gz"]],
+        description="Files by name or glob, local (relative to the project's root) or in S3. `{start:%Y/%m/%d}` "
+        "stands for the time of the cursor: then only what can hold a range is listed (see [sources](sources.md)).",
+        examples=[
+            "log/flights/*.parquet",
+            "s3://bucket/log/{start:%Y/%m/%d}/*.parquet",
+            ["a/*.csv.gz", "b/*.csv.gz"],
+        ],
     )
     format: FileFormat | None = Field(
         None,
         description="What the files are. By default their suffix says it: .parquet; .csv; .json, .jsonl or .ndjson, "
         "one object a line; the text formats also with .gz or .zst.",
     )
+    slack: Duration | None = Field(
+        None,
+        description="How far the cursor of a row may lie from the time in its file's path; by default the smallest "
+        "unit that the path names. Rows further away are not found.",
+        examples=["2h", "1d"],
+    )
     query: Text | None = Field(
         None,
-        description="One SELECT in DuckDB's SQL that yields the rows; the range of a cut is put around it.",
+        description="One SELECT that yields the rows, in PostgreSQL's SQL with `postgres`, else in DuckDB's; the "
+        "range of a cut is put around it.",
         examples=["SELECT * FROM flights JOIN carriers USING (carrier)"],
     )
-    table: Text | None = Field(None, description="A table or view of `database`.", examples=["flights"])
+    table: Text | None = Field(
+        None,
+        description="A table or view of `database` or `postgres`, with its schema where it needs one.",
+        examples=["flights", "log.flights"],
+    )
     database: Referring | None = Field(
         None,
-        description="A DuckDB file, opened read-only; relative to the project's root. Needed for a table.",
+        description="A DuckDB file, opened read-only; relative to the project's root. A table needs this or "
+        "`postgres`.",
         examples=["log/inferences.duckdb"],
+    )
+    postgres: SecretReference | None = Field(
+        None,
+        description="A PostgreSQL database that `query` or `table` reads, by the reference of its URL: `${NAME}` of "
+        "an environment variable that holds postgresql://USER:PASSWORD@HOST/DATABASE.",
+        examples=["${SCORING_DATABASE}"],
     )
 
     @model_validator(mode="after")
@@ -90,15 +126,25 @@ class SourceDefinition(Section):
             raise fault(f"{said}; give exactly one of files, query and table")
         if self.files is None and self.format:
             raise fault("only files have a format", "format")
-        if self.files is not None and self.database:
-            raise fault("belongs to a query or a table, not to files", "database")
+        for key in ("database", "postgres"):
+            if self.files is not None and getattr(self, key):
+                raise fault("belongs to a query or a table, not to files", key)
+        if self.database and self.postgres:
+            raise fault("there is `database` already; give one of them", "postgres")
         if self.files is not None and not self.files:
             raise fault("is empty; name at least one file or glob", "files")
         if self.files is not None and not self.format:
             raise fault("the names do not say one format; add `format: parquet`, csv or json", "files")
-        if self.table and not self.database:
-            raise fault("needs `database`, the DuckDB file that holds it", "table")
+        if self.slack is not None and not self.templates:
+            raise fault("belongs to files whose paths hold {start:…}", "slack")
+        if self.table and not self.database and not self.postgres:
+            raise fault("needs `database`, the DuckDB file that holds it, or `postgres`", "table")
         return self
+
+    @property
+    def templates(self) -> bool:
+        """Whether paths say times."""
+        return any("{start:" in name for name in self.files or ())
 
 
 def _long(value: object) -> object:
@@ -135,8 +181,8 @@ class CursorDefinition(Section):
         examples=["America/New_York"],
     )
     start: Moment = Field(
-        description="Where the job begins: the first time, date or number of the cursor that is uploaded. A time "
-        "needs a zone, or `timezone`; a date means its midnight there, or in UTC.",
+        description="Where the job begins: the first time, date, number or UUID of the cursor that is uploaded. A "
+        "time needs a zone, or `timezone`; a date means its midnight there, or in UTC.",
         examples=["2013-01-01T05:00:00Z", "2013-01-01", 0],
     )
     settle: Duration = Field(
@@ -150,7 +196,7 @@ class CursorDefinition(Section):
 
     @model_validator(mode="after")
     def _start_fits(self) -> Self:
-        if self.timezone and self.type in ("date", "integer"):
+        if self.timezone and self.type in ("date", "integer", "uuid"):
             raise fault(f"only a timestamp cursor has a zone, and this one is of type {self.type}", "timezone")
         start = self.start if isinstance(self.start, int) else parse_moment(self.start)
         if isinstance(start, datetime) and start.tzinfo is None and not self.timezone:
@@ -162,8 +208,8 @@ class CursorDefinition(Section):
                 raise fault(error.message, "start") from None
         return self
 
-    def start_for(self, kind: CursorType) -> datetime | date | int:
-        """`start` as a value of a cursor of that type: a datetime in UTC, a date, or an int.
+    def start_for(self, kind: CursorType) -> datetime | date | int | UUID:
+        """`start` as a value of a cursor of that type: a datetime in UTC, a date, an int, or a UUID.
 
         Misconfigured: it is of another type.
         """
@@ -173,9 +219,13 @@ class CursorDefinition(Section):
                 start = datetime(start.year, start.month, start.day)  # noqa: DTZ001 - the zone follows
             zone = ZoneInfo(self.timezone or "UTC")
             return (start if start.tzinfo else start.replace(tzinfo=zone)).astimezone(UTC)
-        fits = isinstance(start, int) if kind == "integer" else kind == "date" and type(start) is date
-        if not fits:
-            needs = {"timestamp": "a time or a date", "date": "a date like 2013-01-01", "integer": "a whole number"}
+        if type(start) is not {"timestamp": datetime, "date": date, "integer": int, "uuid": UUID}[kind]:
+            needs = {
+                "timestamp": "a time or a date",
+                "date": "a date like 2013-01-01",
+                "integer": "a whole number",
+                "uuid": "a UUID like 00000000-0000-0000-0000-000000000000",
+            }
             raise Misconfigured(f'"{self.start}" is no start for a cursor of type {kind}, which needs {needs[kind]}')
         return start
 

@@ -13,14 +13,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidepost.drift import check_files, check_pinned, check_source, misfits
 from tidepost.engine import BATCH_ROWS, translated
 from tidepost.errors import Retryable
+from tidepost.index import Index, Which, index_of
 from tidepost.job import Job
 from tidepost.lookback import told_sum
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
-from tidepost.ports import Ledger, PartRef, Records, Relation, Source, Staging
-from tidepost.ranges import Range
-from tidepost.rejects import NO_REJECTS, read_rejects, read_tombstones, rejects_key
+from tidepost.ports import Ledger, OfFiles, PartRef, Records, Source, Staging
+from tidepost.ranges import Range, Ranges
+from tidepost.rejects import NO_REJECTS, read_rejects, rejects_key
 from tidepost.repeats import Resolved, earliest, resolve
 from tidepost.shape import HASH, ID, REASON, ROW, Shape, shape
 from tidepost.writer import Draft, Writer, staged_schema
@@ -69,12 +71,33 @@ class Stage:
 
     def shape(self, stream: Stream) -> Shape:
         """The job's mapping against the source as it is now and the types as they were pinned."""
-        return shape(
+        target = shape(
             self.job.mapping,
             self.source.columns(),
             pinned=stream.pinned,
             finite_only=self.job.limits.non_finite == "reject",
+            quarantine=self._quarantine,
         )
+        check_pinned(target.staged, stream.pinned)
+        return target
+
+    @property
+    def _quarantine(self) -> bool:
+        return self.job.drift == "quarantine"
+
+    def drifted(self, stream: Stream, cuts: Sequence[Cut]) -> tuple[str, ...]:
+        """What changed of the source's columns since the run before, and is to be told once.
+
+        Raises Misconfigured for what no row may be staged with: of the source, and of the files that `cuts` read.
+        """
+        target = self.shape(stream)
+        # What was seen before the first slice binds nothing.
+        before = stream.columns if stream.pinned else {}
+        told = check_source(self.job, before, self.source.columns())
+        if isinstance(self.source, OfFiles):
+            for window in Ranges.of([cut.range for cut in cuts]):
+                check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=self._quarantine))
+        return told
 
     def stage(self, lease: Lease, stream: Stream, cut: Cut, *, null_cursors: int = 0) -> Staged:
         """Read a cut once, check each row, and write what can be sent and is not yet published.
@@ -86,23 +109,25 @@ class Stage:
         """
         target = self.shape(stream)
         folder = self.staging.scratch(stream, cut.id, lease.fence)
-        with self._told(f"staging {cut.kind} cut {cut.id}"):
+        with self.told(f"staging {cut.kind} cut {cut.id}"):
             drafts, rejects, ids = self._write(target, cut, folder)
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             nothing_yet = Tally(null_cursors=null_cursors, ids=ids)
             staged = Staged(cut, drafts, nothing_yet, rejects, 0, target.staged)
             staged = self._resolved(stream, staged, scanned=scanned, since=None)
             if cut.kind is ScanKind.LOOKBACK and staged.drafts:
-                staged = replace(staged, earliest=earliest(self.connection, folder))
+                first = earliest(self.connection, folder)
+                position = self.source.cursor().parse(first) if isinstance(first, str) else first
+                staged = replace(staged, earliest=position)
             return staged
 
     def look_again(self, stream: Stream, staged: Staged) -> Staged:
         """The same rows after somebody else published: looked up once more, in what is new since."""
-        with self._told("looking again for repeats"):
+        with self.told("looking again for repeats"):
             return self._resolved(stream, staged, scanned=staged.tally.scanned, since=staged.version)
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def told(self, what: str) -> Iterator[None]:
         """An error of DuckDB or of the disk as one of ours."""
         try:
             yield
@@ -121,7 +146,9 @@ class Stage:
         options = self.job.staging
         with ExitStack() as stack:
             relation = stack.enter_context(self.source.read(self.connection, cut.range, target.reads))
-            sql, values = target.sql(relation.sql), dict(relation.values)
+            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
+            check_files(self.job, found)  # a file may have come since the run began
+            sql, values = target.sql(relation.sql, {one.reason: [*one.files] for one in found}), dict(relation.values)
             reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(
                 Writer(
@@ -160,14 +187,14 @@ class Stage:
         parts = [one for one in published.parts if since is None or one.sequence > since]
         if window is None:
             parts = []
-        index, refused = self._index(stream, parts)
+        # A backfill sends what was refused once more, a lookback finds it every time.
+        refused = self._index(stream, parts, "refused") if staged.cut.kind is ScanKind.LOOKBACK else None
         result = resolve(
             self.connection,
             staged.drafts,
             columns=tuple(staged.columns),
-            index=index,
-            # A backfill sends what was refused once more, a lookback finds it every time.
-            refused=refused if staged.cut.kind is ScanKind.LOOKBACK else None,
+            index=self._index(stream, parts),
+            refused=refused,
             inside=since is None,
             again=again,
         )
@@ -195,24 +222,9 @@ class Stage:
         known = pa.concat_tables([NO_REJECTS, *before]).column("row").combine_chunks()
         return rejects.filter(pc.invert(pc.is_in(rejects.column("row"), known)))
 
-    def _index(self, stream: Stream, parts: Sequence[PartRef]) -> tuple[Relation | None, Relation | None]:
-        """The published rows of some parts, without those that a destination provably refused; and these."""
-        if not parts:
-            return None, None
-        rows = self.staging.relation(self.connection, stream, [one.part for one in parts])
-        refused = read_tombstones(self.records, stream, {one.sequence for one in parts})
-        if not refused:
-            return rows, None
-        gone = pa.table(
-            {
-                "path": [one.part.path for one in parts for _ in refused.get(one.sequence, ())],
-                "id": [each for one in parts for each in refused.get(one.sequence, ())],
-            }
-        )
-        self.connection.register("tidepost_tombstones", gone)
-        of = f"(_part, {ID}) IN (SELECT (path, id) FROM tidepost_tombstones)"
-        chosen = [Relation(f"SELECT * FROM ({rows.sql}) WHERE {test}", rows.values) for test in (f"NOT {of}", of)]
-        return chosen[0], chosen[1]
+    def _index(self, stream: Stream, parts: Sequence[PartRef], which: Which = "sent") -> Index | None:
+        """The published rows of some parts."""
+        return index_of(self.connection, self.staging, self.records, stream, parts=parts, which=which)
 
 
 def _sifted(batch: pa.RecordBatch, rejected: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
+from tidepost.fields import parse_moment
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
 from tidepost.lookback import CLOSE_TO_LOOKBACK, late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
@@ -206,6 +208,8 @@ def cursor_kind(job: Job, scanned: Mapping[str, Ranges]) -> CursorKind:
         return CursorKind(CursorType(declared), zone=job.cursor.timezone)
     if isinstance(start, int):
         return CursorKind(CursorType.INTEGER)
+    if isinstance(parse_moment(start), UUID):
+        return CursorKind(CursorType.UUID)
     positions = [one.end for ranges in scanned.values() for one in ranges]
     dates = len(start) == len("2013-01-01") and positions and max(map(abs, positions)) < LAST_DAY
     return CursorKind(CursorType.DATE if dates else CursorType.TIMESTAMP, zone=job.cursor.timezone)
@@ -213,7 +217,7 @@ def cursor_kind(job: Job, scanned: Mapping[str, Ranges]) -> CursorKind:
 
 def _start(job: Job, kind: CursorKind) -> int:
     start = job.cursor.start_for(kind.type.value)
-    return kind.parse(str(start) if isinstance(start, int) else start.isoformat())
+    return kind.parse(str(start) if isinstance(start, int | UUID) else start.isoformat())
 
 
 def _text(kind: CursorKind, positions: Mapping[str, int]) -> str | None:
@@ -226,7 +230,7 @@ def _text(kind: CursorKind, positions: Mapping[str, int]) -> str | None:
 
 def _instant(kind: CursorKind, position: int) -> float | None:
     """Seconds since 1970 of a position; of a date, its midnight. None for what is no time."""
-    if kind.type is CursorType.INTEGER:
+    if not kind.timed:
         return None
     if kind.type is CursorType.TIMESTAMP:
         return position / SECOND

@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
 
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
+    from tidepost.cursor import CursorType
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.ports import Destination, Source
+    from tidepost.ports import Destination, Source, StagingArea
     from tidepost.project import Project
     from tidepost.run import World
-    from tidepost.staging.local import LocalStaging
+
+CACHE: Final = Path(".tidepost", "cache")
+"""Below a project's root: what may be thrown away at any time."""
 
 
 def wire(
-    project: Project, job: Job, ledger: SqlLedger, *, env: Mapping[str, str] | None = None, clock: Callable[[], float]
+    project: Project,
+    job: Job,
+    ledger: SqlLedger,
+    *,
+    env: Mapping[str, str] | None = None,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None] = time.sleep,
 ) -> World:
     """The world of one job. Nothing is connected to yet. Raises Misconfigured for a reference without its variable,
-    or for an adapter whose extra is not installed."""
+    or for an adapter whose extra is not installed. `sleep` is how destinations wait between two attempts."""
     from tidepost.ledger.owner import this_process  # noqa: PLC0415 - adapters are imported when they are named
     from tidepost.run import World  # noqa: PLC0415
 
     resolved = job.resolved(env)
     staging = staging_of(project, env)
-    engine = Engine(job.limits.memory, job.limits.threads, Path(staging.root) / "_tidepost" / "spill")
-    source = source_of(resolved, engine)
+    engine = Engine(job.limits.memory, job.limits.threads, staging.spill)
+    with suppress(OSError):  # without it the run only takes longer
+        (project.root / CACHE).mkdir(parents=True, exist_ok=True)
+    source = source_of(resolved, engine, env)
     return World(
         job=resolved,
         source=source,
         staging=staging,
         records=staging,
         ledger=ledger,
-        destinations=(destination_of(resolved, env),),
+        destinations=(destination_of(resolved, env, sleep=sleep),),
         engine=engine,
         owner=this_process(),
         clock=clock,
@@ -53,35 +65,61 @@ def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedg
     return open_ledger(project.ledger_url(env))
 
 
-def staging_of(project: Project, env: Mapping[str, str] | None = None) -> LocalStaging:
+def staging_of(project: Project, env: Mapping[str, str] | None = None) -> StagingArea:
+    url = project.staging_url(env)
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme == "s3":
+        from tidepost.s3 import Store  # noqa: PLC0415
+        from tidepost.staging.s3 import S3Staging  # noqa: PLC0415
+
+        return S3Staging(Store.at(url), project.scratch(env))
     from tidepost.staging.local import LocalStaging  # noqa: PLC0415
 
-    url = project.staging_url(env)
-    scheme = urlsplit(url).scheme
     if scheme not in ("", "file"):
         raise Misconfigured(
-            f"staging: {scheme}:// is not a kind of staging that this version has", hint="Name a folder."
+            f"staging: {scheme}:// is not a kind of staging that this version has",
+            hint="Name a folder, or s3://BUCKET/PREFIX.",
         )
     return LocalStaging(Path(url.removeprefix("file://")))
 
 
-def source_of(job: Job, engine: Engine) -> Source:
+def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) -> Source:
     from tidepost.cursor import CursorType  # noqa: PLC0415
     from tidepost.sources.duckdb import DuckDBSource, Origin  # noqa: PLC0415
 
     source, cursor = job.source, job.cursor
+    declared = CursorType(cursor.type) if cursor.type is not None else None
+    if source.postgres is not None:
+        url = resolve(str(source.postgres), env, where=job.where("source", "postgres"))
+        return _postgres_source(job, url, declared)
     origin = Origin(
         files=source.files or (),
         format=source.format or "parquet",
         query=source.query,
         table=source.table,
         database=Path(source.database) if source.database else None,
+        slack=None if source.slack is None else source.slack.total_seconds(),
+        cache=job.root / CACHE,
     )
-    declared = CursorType(cursor.type) if cursor.type is not None else None
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
 
 
-def destination_of(job: Job, env: Mapping[str, str] | None = None) -> Destination:
+def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
+    try:
+        # Imported here: its driver is an extra.
+        from tidepost.sources.postgres import Origin, PostgresSource  # noqa: PLC0415
+    except ImportError:
+        raise Misconfigured(
+            f"{job.where('source', 'postgres')}: a source in PostgreSQL needs a driver that is not installed",
+            hint="Install it:  pip install 'tidepost[postgres]'",
+        ) from None
+    origin = Origin(table=job.source.table, query=job.source.query)
+    return PostgresSource(url, origin, column=job.cursor.column, declared=declared, zone=job.cursor.timezone)
+
+
+def destination_of(
+    job: Job, env: Mapping[str, str] | None = None, *, sleep: Callable[[float], None] = time.sleep
+) -> Destination:
     from tidepost.destinations.arthur import ArthurDestination, ArthurOptions  # noqa: PLC0415
 
     to = job.destination
@@ -99,7 +137,7 @@ def destination_of(job: Job, env: Mapping[str, str] | None = None) -> Destinatio
         loading=to.loading.total_seconds(),
         name=to.name,
     )
-    return ArthurDestination(options)
+    return ArthurDestination(options, sleep=sleep)
 
 
 def identity_of(job: Job) -> dict[str, str]:

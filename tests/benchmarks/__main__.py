@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.benchmarks.cases import postgres
 from tests.benchmarks.cases.delivery import delivery, latency
 from tests.benchmarks.cases.files import last_day, year
 from tests.benchmarks.cases.ledger import nothing
-from tests.benchmarks.cases.postgres import postgres
 from tests.benchmarks.cases.staging import lookback, memory, staging
 from tests.benchmarks.data import QUICK, Data, Sizes
 from tests.benchmarks.measure import Case, measured
@@ -28,7 +28,8 @@ CASES: dict[str, Callable[[Data], AbstractContextManager[Case]]] = {
     "nothing": nothing,
     "year": year,
     "last-day": last_day,
-    "postgres": postgres,
+    "postgres-day": postgres.last_day,
+    "postgres": postgres.table,
 }
 
 

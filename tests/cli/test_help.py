@@ -39,7 +39,9 @@ def imported(*arguments: str) -> set[str]:
 
 
 def test_the_commands_are_these() -> None:
-    expected = "demo init validate plan run backfill status rejects release skip sandbox version"
+    expected = (
+        "demo init validate plan run backfill status reconcile resend rejects release skip purge sandbox version"
+    )
     assert list(COMMANDS) == expected.split()
 
 

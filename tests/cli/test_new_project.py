@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 from tests.cli.conftest import NOW_TEXT, Ended, Shell
-from tests.world import NOW, World, rows
+from tests.world import NOW, SCHEMA, World, after, rows
 
 from tidepost.project import load_project
 
@@ -53,6 +54,16 @@ def test_validate_shows_every_job_and_everything_that_is_wrong(world: World, tid
     assert done.out.splitlines() == ["flights: valid; cursor logged_at (timestamp), 6 columns to send"]
     assert "setle" in done.err
     assert "column: mapping.predictions" in done.err
+
+
+def test_validate_shows_columns_that_changed_since_the_first_slice(world: World, tidepost: Shell) -> None:
+    world.log("monday", rows(10))
+    world.run()
+    wider = SCHEMA.append(pa.field("gate", pa.string()))
+    world.log("tuesday", pa.Table.from_pylist(rows(10, first=10, at=after(hours=1), gate="B7"), schema=wider))
+    assert "column gate (VARCHAR) is new in the source; it is not sent" in tidepost.here("validate").out
+    world.define(drift="fail")
+    assert "gate (VARCHAR)" in tidepost.here("validate", code=2).err
 
 
 def test_validate_connects_only_when_asked_to(world: World, tidepost: Shell) -> None:

@@ -130,6 +130,8 @@ def test_too_many_rejects_hold_the_slice_until_a_person_lets_it_go(
     assert "may go to arthur" in tidepost.here("release", "flights", "1", "--why", "tests", "--yes").out
     with world.ledger() as ledger:
         assert {entry.why for entry in ledger.reports.audit("flights")} == {"tests"}
+    act = world.staging.root / "flights" / "inferences" / "_tidepost" / "acts" / "00000001.json"
+    assert json.loads(act.read_text())["release"] == {"sequence": 1, "sent": {"arthur": {}}, "arrived": False}
     upload()
     assert world.everything_arrived_once(5)
 

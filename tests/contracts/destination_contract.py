@@ -137,8 +137,8 @@ def all_ids(destination: Destination, window: Range, stream: StreamName = INFERE
 DAY_US = Range(HOUR * HOUR_US, (HOUR + 24) * HOUR_US)
 
 
-class DestinationContract:
-    """Inherit, and give a fixture `world`."""
+class ReceiptContract:
+    """What holds of every destination, also of one that can be asked nothing. Inherit, and give a fixture `world`."""
 
     columns: Mapping[str, str] = {
         "partner_inference_id": "VARCHAR",
@@ -154,6 +154,14 @@ class DestinationContract:
         folder.mkdir()
         return Files(world, folder)
 
+    def questions(self, destination: Destination) -> list[Callable[[], object]]:
+        """All that it may be asked."""
+        return []
+
+    def shown(self, destination: Destination, ids: Sequence[str]) -> bool:
+        """Whether it shows these ids, if it shows any."""
+        return True
+
     # -- sending files
 
     def test_a_file_arrives_whole(self, world: World, files: Files) -> None:
@@ -161,30 +169,12 @@ class DestinationContract:
         receipt = destination.send(INFERENCES, files.upload(map(inference, range(5000))))
         assert (receipt.accepted, receipt.failed) == (5000, 0)
         assert world.stored() == 5000
-        assert all_ids(destination, DAY_US) == [f"flight-{number:06}" for number in range(5000)]
+        assert self.shown(destination, [f"flight-{number:06}" for number in range(5000)])
 
     def test_an_empty_note_and_text_of_any_script_arrive(self, world: World, files: Files) -> None:
         rows = [inference(1, note=None), inference(2, note="später — 遅い ✈"), inference(3, carrier='"A"\r\n--')]
         assert world.destination().send(INFERENCES, files.upload(rows)).accepted == 3
         assert world.stored() == 3
-
-    def test_labels_arrive_by_file_and_by_rows(self, world: World, files: Files) -> None:
-        destination = world.destination()
-        destination.send(INFERENCES, files.upload(map(inference, range(4))))
-        assert world.stored() == 4
-        labels = [
-            {
-                "partner_inference_id": f"flight-{n:06}",
-                "ground_truth_timestamp": START + timedelta(hours=n),
-                "late": n > 1,
-            }
-            for n in range(4)
-        ]
-        assert destination.send(LABELS, files.upload(labels[:2], stream=LABELS)).accepted == 2
-        assert [answer.accepted for answer in destination.send_rows(LABELS, labels[2:])] == [True, True]
-        world.stored()
-        assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + n: 1 for n in range(4)}
-        assert sorted(all_ids(destination, DAY_US, LABELS)) == [f"flight-{n:06}" for n in range(4)]
 
     def test_each_attempt_sends_the_whole_body_again(self, world: World, files: Files) -> None:
         opened: list[IO[bytes]] = []
@@ -241,25 +231,23 @@ class DestinationContract:
         world.destination().send(INFERENCES, upload)
         assert len(calls) == 4
 
-    def test_a_lost_reply_is_unknown_and_can_be_asked_about(self, world: World, files: Files) -> None:
+    def test_a_lost_reply_is_unknown(self, world: World, files: Files) -> None:
         destination = world.destination()
         world.lose_reply()
         with pytest.raises(Unknown):
             destination.send(INFERENCES, files.upload(map(inference, range(300))))
         assert world.waits == []
         assert world.stored() == 300
-        assert len(all_ids(destination, DAY_US)) == 300
+        assert self.shown(destination, [f"flight-{number:06}" for number in range(300)])
 
-    def test_a_server_error_after_the_file_is_unknown_and_can_be_asked_about(
-        self, world: World, files: Files
-    ) -> None:
+    def test_a_server_error_after_the_file_is_unknown(self, world: World, files: Files) -> None:
         destination = world.destination()
         world.fail_after_accepting()
         with pytest.raises(Unknown):
             destination.send(INFERENCES, files.upload(map(inference, range(300))))
         assert world.waits == []
         assert world.stored() == 300
-        assert len(all_ids(destination, DAY_US)) == 300
+        assert self.shown(destination, [f"flight-{number:06}" for number in range(300)])
 
     def test_a_file_that_is_none_is_refused_and_the_next_one_goes(self, world: World, files: Files) -> None:
         destination = world.destination()
@@ -292,6 +280,104 @@ class DestinationContract:
         before, after = (int(line) for line in done.stdout.split())
         assert after - before < 12, "megabytes beyond what a small file needs"
         assert after < 64, "megabytes in all, most of it the interpreter and its modules"
+
+    # -- before anything is sent
+
+    def test_columns_that_fit_pass(self, world: World) -> None:
+        world.destination().check(INFERENCES, self.columns)
+        world.destination().check(INFERENCES, {**self.columns, "note": "VARCHAR", "distance": "TINYINT"})
+
+    def test_everything_wrong_with_columns_is_listed_at_once(self, world: World) -> None:
+        columns = {**self.columns, "probabilty": "DOUBLE", "distance": "DECIMAL(18,3)"}
+        del columns["probability"], columns["inference_timestamp"]
+        with pytest.raises(Misconfigured) as raised:
+            world.destination().check(INFERENCES, columns)
+        text = str(raised.value)
+        assert "probabilty is not an attribute of the model; did you mean probability?" in text
+        assert 'distance is DECIMAL(18,3), which is no INTEGER; write CAST("distance" AS BIGINT)' in text
+        assert "inference_timestamp is missing" in text
+
+    def test_a_wrong_key_is_misconfigured_and_never_shown(
+        self, world: World, files: Files, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        destination = world.destination(key="wrong-and-still-secret")
+        attempts: list[Callable[[], object]] = [
+            lambda: destination.check(INFERENCES, self.columns),
+            lambda: destination.send(INFERENCES, files.upload([inference(1)])),
+            *self.questions(destination),
+        ]
+        for attempt in attempts:
+            with pytest.raises(Misconfigured) as raised:
+                attempt()
+            assert "wrong-and-still-secret" not in repr(raised.value) + str(raised.value)
+        assert "wrong-and-still-secret" not in caplog.text + repr(destination)
+
+    def test_an_unknown_model_is_misconfigured(self, world: World, files: Files) -> None:
+        destination = world.destination(model="nobody-registered-it")
+        with pytest.raises(Misconfigured, match="nobody-registered-it"):
+            destination.check(INFERENCES, self.columns)
+        with pytest.raises(Misconfigured, match="nobody-registered-it"):
+            destination.send(INFERENCES, files.upload([inference(1)]))
+
+    def test_a_refused_connection_is_retryable(self, world: World, files: Files) -> None:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))  # and never listens
+            destination = world.destination(url=f"http://127.0.0.1:{bound.getsockname()[1]}", retries=3)
+            attempts: list[Callable[[], object]] = [
+                lambda: destination.check(INFERENCES, self.columns),
+                lambda: destination.send(INFERENCES, files.upload([inference(1)])),
+                *self.questions(destination)[:1],
+            ]
+            for attempt in attempts:
+                with pytest.raises(Retryable, match="refused"):
+                    attempt()
+        assert len(world.waits) == 3 * len(attempts)
+
+    def test_every_error_of_a_destination_is_one_of_ours(self, world: World, files: Files) -> None:
+        destination = world.destination(timeout=0.000001, retries=0)
+        with pytest.raises(TidepostError):
+            destination.send(INFERENCES, files.upload([inference(1)]))
+
+    def test_it_says_what_it_can_show(self, world: World) -> None:
+        destination = world.destination()
+        assert destination.name
+        assert destination.proof in Proof
+        assert destination.loading >= 0
+
+
+class DestinationContract(ReceiptContract):
+    """What holds of a destination that shows rows. Inherit, and give a fixture `world`."""
+
+    def questions(self, destination: Destination) -> list[Callable[[], object]]:
+        return [
+            lambda: destination.counts(INFERENCES, Range(HOUR, HOUR + 1)),
+            lambda: list(destination.ids(INFERENCES, DAY_US)),
+            lambda: destination.send_rows(INFERENCES, [inference(1)]),
+        ]
+
+    def shown(self, destination: Destination, ids: Sequence[str]) -> bool:
+        return all_ids(destination, DAY_US) == list(ids)
+
+    # -- sending files
+
+    def test_labels_arrive_by_file_and_by_rows(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload(map(inference, range(4))))
+        assert world.stored() == 4
+        labels = [
+            {
+                "partner_inference_id": f"flight-{n:06}",
+                "ground_truth_timestamp": START + timedelta(hours=n),
+                "late": n > 1,
+            }
+            for n in range(4)
+        ]
+        assert destination.send(LABELS, files.upload(labels[:2], stream=LABELS)).accepted == 2
+        assert [answer.accepted for answer in destination.send_rows(LABELS, labels[2:])] == [True, True]
+        world.stored()
+        assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + n: 1 for n in range(4)}
+        assert sorted(all_ids(destination, DAY_US, LABELS)) == [f"flight-{n:06}" for n in range(4)]
 
     # -- sending rows
 
@@ -366,72 +452,6 @@ class DestinationContract:
 
     def test_ids_of_a_window_without_rows_are_none(self, world: World) -> None:
         assert all_ids(world.destination(), DAY_US) == []
-
-    # -- before anything is sent
-
-    def test_columns_that_fit_pass(self, world: World) -> None:
-        world.destination().check(INFERENCES, self.columns)
-        world.destination().check(INFERENCES, {**self.columns, "note": "VARCHAR", "distance": "TINYINT"})
-
-    def test_everything_wrong_with_columns_is_listed_at_once(self, world: World) -> None:
-        columns = {**self.columns, "probabilty": "DOUBLE", "distance": "DECIMAL(18,3)"}
-        del columns["probability"], columns["inference_timestamp"]
-        with pytest.raises(Misconfigured) as raised:
-            world.destination().check(INFERENCES, columns)
-        text = str(raised.value)
-        assert "probabilty is not an attribute of the model; did you mean probability?" in text
-        assert 'distance is DECIMAL(18,3), which is no INTEGER; write CAST("distance" AS BIGINT)' in text
-        assert "inference_timestamp is missing" in text
-
-    def test_a_wrong_key_is_misconfigured_and_never_shown(
-        self, world: World, files: Files, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.DEBUG)
-        destination = world.destination(key="wrong-and-still-secret")
-        attempts: list[Callable[[], object]] = [
-            lambda: destination.check(INFERENCES, self.columns),
-            lambda: destination.send(INFERENCES, files.upload([inference(1)])),
-            lambda: destination.send_rows(INFERENCES, [inference(1)]),
-            lambda: destination.counts(INFERENCES, Range(HOUR, HOUR + 1)),
-            lambda: list(destination.ids(INFERENCES, DAY_US)),
-        ]
-        for attempt in attempts:
-            with pytest.raises(Misconfigured) as raised:
-                attempt()
-            assert "wrong-and-still-secret" not in repr(raised.value) + str(raised.value)
-        assert "wrong-and-still-secret" not in caplog.text + repr(destination)
-
-    def test_an_unknown_model_is_misconfigured(self, world: World, files: Files) -> None:
-        destination = world.destination(model="nobody-registered-it")
-        with pytest.raises(Misconfigured, match="nobody-registered-it"):
-            destination.check(INFERENCES, self.columns)
-        with pytest.raises(Misconfigured, match="nobody-registered-it"):
-            destination.send(INFERENCES, files.upload([inference(1)]))
-
-    def test_a_refused_connection_is_retryable(self, world: World, files: Files) -> None:
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))  # and never listens
-            destination = world.destination(url=f"http://127.0.0.1:{bound.getsockname()[1]}", retries=3)
-            attempts: list[Callable[[], object]] = [
-                lambda: destination.check(INFERENCES, self.columns),
-                lambda: destination.send(INFERENCES, files.upload([inference(1)])),
-                lambda: destination.counts(INFERENCES, Range(HOUR, HOUR + 1)),
-            ]
-            for attempt in attempts:
-                with pytest.raises(Retryable, match="refused"):
-                    attempt()
-        assert len(world.waits) == 9
-
-    def test_every_error_of_a_destination_is_one_of_ours(self, world: World, files: Files) -> None:
-        destination = world.destination(timeout=0.000001, retries=0)
-        with pytest.raises(TidepostError):
-            destination.send(INFERENCES, files.upload([inference(1)]))
-
-    def test_it_says_what_it_can_show(self, world: World) -> None:
-        destination = world.destination()
-        assert destination.name
-        assert destination.proof in Proof
-        assert destination.loading >= 0
 
 
 def as_source(options: Mapping[str, object]) -> str:

@@ -21,8 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Outdated
 from tidepost.ledger import open_ledger
+from tidepost.ledger.comparing import SliceAt, SqlComparing
 from tidepost.ledger.owner import gone, this_process
+from tidepost.ledger.purging import SqlPurging
+from tidepost.ledger.restore import SqlRestore
 from tidepost.ledger.sql import SqlLedger
+from tidepost.ledger.summary import AuditEntry
 from tidepost.model import (
     MICROSECONDS_AN_HOUR,
     Cut,
@@ -800,6 +804,12 @@ class LedgerContract:
             ledger.slices.begin(lease_cut(ledger, two), stream_of(ledger), draft(two, part(0, {5: 1})), 1, columns)
         assert ledger.slices.publishing(stream_of(ledger)) is None
 
+    def test_the_sources_columns_are_remembered_as_the_newest_run_left_them(self, ledger: SqlLedger) -> None:
+        assert stream_of(ledger).columns == {}
+        ledger.plans.know(stream_of(ledger), {"id": "VARCHAR", "at": "DATE"})
+        ledger.plans.know(stream_of(ledger), {"id": "VARCHAR", "a": "BIGINT"})
+        assert stream_of(ledger).columns == {"id": "VARCHAR", "a": "BIGINT"}
+
     def test_the_columns_of_a_first_slice_that_was_withdrawn_bind_nothing(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))
         ledger.slices.withdraw(stream_of(ledger), begin(ledger, one, part(0, {5: 1})).sequence)
@@ -1086,11 +1096,104 @@ class LedgerContract:
             "released slice 1 of inferences at arize"
         ]
 
+    def test_what_is_released_as_arrived_counts_as_accepted(self, ledger: SqlLedger) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        delivery = publish(ledger, one)
+        lease = ledger.leases.take("delivery", delivery.id, "me", 60)
+        unanswered = ledger.deliveries.intend(lease, delivery, 0, SendForm.FILE, 100)
+        refused = ledger.deliveries.intend(lease, delivery, 0, SendForm.FILE, 100)
+        ledger.deliveries.answer(lease, refused, SendState.REFUSED, "{}")
+        ledger.deliveries.settle(lease, delivery, DeliveryState.HELD, reason="nobody knows")
+        (freed,) = ledger.deliveries.release(stream_of(ledger), 1, who="ada", why="I looked", arrived=True)
+        assert freed.released is not None
+        first, second = ledger.deliveries.contents(freed)[1]
+        assert (first.id, first.state) == (unanswered.id, SendState.ACCEPTED)
+        assert json.loads(first.detail) == {"accepted": 100, "failed": 0, "found": "said by hand"}
+        assert second.state is SendState.REFUSED
+
     def test_a_release_of_what_is_not_held_changes_nothing(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))
         publish(ledger, one)
         assert ledger.deliveries.release(stream_of(ledger), 1, who="ada", why="?") == ()
         assert ledger.reports.audit("flights") == ()
+
+    # ------------------------------------------------------------------------- what was lost, and what is purged
+
+    def test_a_closed_delivery_is_reopened_and_the_audit_tells_who_and_why(
+        self, ledger: SqlLedger, clock: Clock
+    ) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        move(ledger, publish(ledger, one), DeliveryState.CLOSED, arrived=3, proof=Proof.COUNTS)
+        stream = stream_of(ledger)
+        (again,) = ledger.deliveries.reopen(stream, "arthur", {1: 2}, who="ada", why="an accident")
+        assert (again.state, again.arrived, again.reopened) == (DeliveryState.SENT, 1, clock.now)
+        assert ledger.deliveries.open(stream, "arthur") == (again,)
+        assert ledger.deliveries.reopen(stream, "arthur", {1: 2}, who="ada", why="again") == ()
+        (entry,) = ledger.reports.audit("flights")
+        assert (entry.who, entry.at, entry.why) == ("ada", clock.now, "an accident")
+        assert (entry.old, entry.new) == (
+            "closed, 3 of 3 rows arrived",
+            "2 rows are not there and are sent again",
+        )
+
+    def test_what_was_reopened_does_not_cap_the_mark(self, ledger: SqlLedger) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        move(ledger, publish(ledger, one), DeliveryState.CLOSED, arrived=3)
+        ledger.deliveries.reopen(stream_of(ledger), "arthur", {1: 2}, who="ada", why="an accident")
+        (there,) = ledger.reports.summary("flights")[0].destinations
+        assert (there.oldest, [each.sequence for each in there.others]) == ({}, [1])
+
+    def test_what_is_open_held_or_skipped_is_not_reopened(self, ledger: SqlLedger) -> None:
+        first, second, third = plan(ledger, cut(0, 10), cut(10, 20), cut(20, 30))
+        publish(ledger, first)
+        publish(ledger, second, held="too many rejects")
+        publish(ledger, third, held="too many rejects")
+        stream, entry = stream_of(ledger), AuditEntry(1.0, "ada", "skipped", "", "", "")
+        SqlRestore(ledger).skip(stream, 3, "arthur", reason="skipped: no use", entry=entry)
+        assert ledger.deliveries.reopen(stream, "arthur", {1: 1, 2: 1, 3: 1, 4: 1}, who="ada", why="?") == ()
+        known = SqlComparing(ledger)
+        assert known.states(stream, "arthur") == {1: "todo", 2: "held", 3: "skipped"}
+        assert known.states(stream, "arize") == {}
+        assert known.slices(stream)[1] == SliceAt(2, Range(10, 20))
+
+    def test_a_slice_may_be_purged_when_every_destination_closed_it_and_keep_is_over(
+        self, ledger: SqlLedger, clock: Clock
+    ) -> None:
+        first, second = plan(ledger, cut(0, 10), cut(10, 20))
+        move(ledger, publish(ledger, first), DeliveryState.CLOSED, arrived=3)
+        publish(ledger, second)
+        stream, purging = stream_of(ledger), SqlPurging(ledger)
+        assert purging.purgeable(stream, ["arthur"], 60) == ()
+        clock.now += 61
+        assert purging.purgeable(stream, ["arthur", "arize"], 60) == ()
+        assert purging.purgeable(stream, ["arthur"], 60) == ((1, first.id),)
+        assert not purging.purge(stream, 2, ["arthur"], 60)
+        assert purging.purge(stream, 1, ["arthur"], 60)
+        assert not purging.purge(stream, 1, ["arthur"], 60)
+        assert purging.purgeable(stream, ["arthur"], 60) == ()
+        (ref,) = purging.parts(stream, 1)
+        assert ref.part.purged
+        assert purging.purged(stream) == {ref.part.path: (1, first.id)}
+        assert [each.part.purged for each in ledger.slices.published(stream, None).parts] == [True, False]
+
+    def test_a_slice_that_was_reopened_is_not_purged(self, ledger: SqlLedger, clock: Clock) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        move(ledger, publish(ledger, one), DeliveryState.CLOSED, arrived=3)
+        clock.now += 61
+        ledger.deliveries.reopen(stream_of(ledger), "arthur", {1: 2}, who="ada", why="an accident")
+        assert not SqlPurging(ledger).purge(stream_of(ledger), 1, ["arthur"], 60)
+
+    def test_purged_parts_get_their_files_again_in_other_bytes(self, ledger: SqlLedger, clock: Clock) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        closed = move(ledger, publish(ledger, one), DeliveryState.CLOSED, arrived=3)
+        clock.now += 61
+        stream, purging = stream_of(ledger), SqlPurging(ledger)
+        assert purging.purge(stream, 1, ["arthur"], 60)
+        (purged,) = ledger.deliveries.contents(closed)[0].parts
+        again = replace(purged, size=7, sha256="other", purged=False)
+        for _ in range(2):
+            ledger.slices.restaged(stream, 1, [again])
+            assert ledger.deliveries.contents(closed)[0].parts == (again,)
 
     # --------------------------------------------------------------------------------------------- reports
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import duckdb
 import pyarrow as pa
@@ -41,6 +42,8 @@ class Case:
     @property
     def all(self) -> Range:
         """Every position that a row can have."""
+        if self.kind.type is CursorType.UUID:
+            return Range(0, 2**128)
         return Range(-100_000, 100_000) if self.kind.type is CursorType.DATE else ALL
 
 
@@ -69,6 +72,10 @@ DATES = {
     "'2024-05-01'": at("2024-05-01") // at("1970-01-02"),
     "'2024-05-02'": at("2024-05-02") // at("1970-01-02"),
 }
+UUIDS = {
+    f"'{UUID(int=position)}'": position
+    for position in (1, 2, 100, 0x018F_0000_0000 << 80, 2**127 - 1, 2**127, 2**128 - 2)
+}
 INTEGERS = {"-7": -7, "-1": -1, "0": 0, "1": 1, "2": 2, "100": 100, "127": 127}
 NATURALS = {"0": 0, "1": 1, "2": 2, "100": 100, "255": 255}
 
@@ -91,6 +98,7 @@ CASES = (
     Case("UTINYINT", NATURALS, CursorKind(CursorType.INTEGER)),
     Case("UBIGINT", NATURALS | {"4611686018427387000": 4611686018427387000}, CursorKind(CursorType.INTEGER)),
     Case("HUGEINT", INTEGERS | {"4611686018427387000": 4611686018427387000}, CursorKind(CursorType.INTEGER)),
+    Case("UUID", UUIDS, CursorKind(CursorType.UUID)),
 )
 SPRING = Case(
     "TIMESTAMP",
@@ -133,7 +141,7 @@ def read(source: Source, engine: Engine, *windows: Range) -> list[tuple[str, int
                 sql = f'SELECT id, "{CURSOR}", v FROM ({relation.sql})'
                 rows = connection.execute(sql, dict(relation.values)).fetchall()
             assert all(id_ == f"a{v}" for id_, _, v in rows)
-            found += [(id_, int(position)) for id_, position, _ in rows]
+            found += [(id_, UUID(at).int if isinstance(at, str) else int(at)) for id_, at, _ in rows]
     finally:
         connection.close()
     return sorted(found)

@@ -108,6 +108,41 @@ class StagingContract:
         staging.clear(STREAM, 3)
         assert list(staging.leftovers(STREAM)) == [12]
 
+    def test_what_was_prepared_elsewhere_is_listed_and_removed(
+        self, staging: Staged, again: Callable[[], Staged]
+    ) -> None:
+        part = finished(staging)
+        assert list(again().leftovers(STREAM)) == [1]
+        again().clear(STREAM, 1, 1)
+        assert again().get(f"{STREAM.prefix}/{part.path}") is None
+        with pytest.raises(Vanished):
+            again().reveal(STREAM, part)
+
+    def test_preparing_again_takes_the_file_as_it_is_now(
+        self, staging: Staged, again: Callable[[], Staged], tmp_path: Path
+    ) -> None:
+        folder = staging.scratch(STREAM, 1, 1)
+        for name in ("first", "first", "second, after a repeat was found"):
+            pq.write_table(pa.table({"partner_inference_id": [name]}), folder / "00000.parquet")
+            part = staging.prepare(STREAM, part_of(folder / "00000.parquet"), folder / "00000.parquet")
+        again().reveal(STREAM, part)
+        assert rows_of(staging, part) == [("second, after a repeat was found", part.path, 0)]
+
+    def test_a_key_is_told_as_people_find_it(self, staging: Staged) -> None:
+        assert staging.where("flights/inferences/a.parquet").endswith("/flights/inferences/a.parquet")
+
+    def test_a_part_can_be_read_in_any_order(self, staging: Staged) -> None:
+        part = finished(staging, partner_inference_id=[f"r{n}" for n in range(50_000)])
+        staging.reveal(STREAM, part)
+        with staging.open(STREAM, part) as file:
+            assert pq.ParquetFile(file).read().column(0)[49_999].as_py() == "r49999"
+            file.seek(0)
+            content = bytearray(part.size + 10)
+            assert file.readinto(content) == part.size
+            assert hashlib.sha256(content[: part.size]).hexdigest() == part.sha256
+            file.seek(-4, 2)
+            assert (file.read(), file.read(1), file.tell()) == (b"PAR1", b"", part.size)
+
     def test_a_prepared_part_is_not_visible(self, staging: Staged) -> None:
         part = finished(staging)
         with pytest.raises(Retryable):

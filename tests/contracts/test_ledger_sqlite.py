@@ -352,10 +352,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlLedger]:
             f"INSERT INTO slices SELECT 1, i, i, 'published', NULL, 7, 100, i * {ten_minutes}, "
             f"(i + 1) * {ten_minutes} - 1, i, i FROM n",
             f"INSERT INTO parts SELECT 1, i, 0, 'p' || i, 7, 100, 'x', i * {ten_minutes}, "
-            f"(i + 1) * {ten_minutes} - 1, 0, '', NULL FROM n",
+            f"(i + 1) * {ten_minutes} - 1, 0, '', NULL, NULL FROM n",
             "INSERT INTO part_hours SELECT 1, i, 0, i / 6, 7 FROM n",
             f"INSERT INTO deliveries SELECT i, 1, i, 'arthur', CASE WHEN i > {MANY - 3} THEN 'todo' ELSE 'closed' "
-            "END, 7, 7, 0, '', NULL, 1.0, 1.0, 1.0, NULL FROM n",
+            "END, 7, 7, 0, '', NULL, 1.0, 1.0, 1.0, NULL, NULL FROM n",
             "INSERT INTO delivery_hours SELECT i, i / 6, 1, 7, 0 FROM n",
             f"INSERT INTO scanned VALUES (1, '', {text('10')}, {text(f'{MANY * 10 + 10}')})",
             f"UPDATE streams SET published = {MANY}, last_sequence = {MANY}, planned = 1",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,15 @@ def test_nothing_but_whole_files_is_ever_seen_in_the_data(world: World) -> None:
     assert wrong == []
     assert seen
     assert world.everything_arrived_once(3000)
+
+
+def test_drafts_of_those_who_died_are_removed_after_a_day(tmp_path: Path) -> None:
+    staging, drafts = LocalStaging(tmp_path), tmp_path / "_tidepost" / "drafts"
+    staging.put("flights/inferences/_tidepost/head.json", b"{}")
+    assert list(drafts.iterdir()) == [], "nothing is left of what was finished"
+    for name, hours in (("abandoned", 25), ("at work", 23)):
+        (drafts / f".{name}").write_bytes(b"half")
+        then = time.time() - hours * 3600
+        os.utime(drafts / f".{name}", (then, then))
+    staging.leftovers(STREAM)
+    assert [path.name for path in drafts.iterdir()] == [".at work"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from tests.crash.fuse import Fuse, arm
+from tests.crash.fuse import Fuse, Point, arm
+from tests.postgres import kill_all
 
 from tidepost.model import Request, ScanKind
 from tidepost.project import load_project
@@ -18,18 +20,32 @@ from tidepost.wire import ledger_of, wire
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a child runs. `key` names the request; `at` is the number of the point at which it dies, or None."""
+    """What a child runs.
+
+    key:    names the request
+    at:     the point at which it dies, or None
+    server: the process of a server that dies there too, or None
+    lives:  it does not die there itself, only the server
+    """
 
     root: Path
     env: dict[str, str]
     now: float
     key: str
-    at: int | None = None
+    at: Point | None = None
+    server: int | None = None
+    lives: bool = False
+
+    def blow(self) -> None:
+        if self.server is not None:
+            kill_all(self.server)
+        if not self.lives:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def work(job: Job, told: Queue[list[str]]) -> None:
     """Run the job once and tell what points it passed, if it lives. Exits with 1 where the run had an error."""
-    fuse = Fuse(job.at)
+    fuse = Fuse(job.at, job.blow)
     os.environ.update(job.env)
     arm(fuse)
     project = load_project(job.root)

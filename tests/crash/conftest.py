@@ -1,4 +1,4 @@
-"""What the crash tests share. Those that need programs of Debian's are left out but for `TIDEPOST_TEST_DEBIAN=1`."""
+"""What the crash tests share. Some are left out unless a variable chooses them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from tests.crash.orders import Site, forkserver, site_of
+from tests.crash.orders import Site, site_of
+from tests.forkserver import forkserver
 from tests.world import Platform, World
+
+CHOSEN = {
+    "debian": ("needs programs of Debian's", "TIDEPOST_TEST_DEBIAN"),
+    "every_point": ("takes long, and adds to what a sample shows", "TIDEPOST_TEST_EVERY_POINT"),
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "debian: needs programs of Debian's; chosen by TIDEPOST_TEST_DEBIAN=1")
+    for name, (why, variable) in CHOSEN.items():
+        config.addinivalue_line("markers", f"{name}: {why}; chosen by {variable}=1")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get("TIDEPOST_TEST_DEBIAN") == "1":
-        return
-    left_out = [item for item in items if item.get_closest_marker("debian") is not None]
+    unchosen = [name for name, (_, variable) in CHOSEN.items() if os.environ.get(variable) != "1"]
+    left_out = [item for item in items if any(item.get_closest_marker(name) is not None for name in unchosen)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

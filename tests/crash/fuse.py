@@ -1,9 +1,9 @@
 """Fuses: every effect of a run on the outside is counted, and the process is killed at a chosen one.
 
-An effect is a ledger transaction, a file begun or finished, an fsync, rename, link, removal or new folder, and a
-request to a destination. A point stands before each effect, which is also the point after the one before it; commits
-and requests have one of their own after them. The product knows nothing of it: the child process arms itself by
-wrapping what the product calls.
+An effect is a ledger transaction, a file begun or finished, an fsync, rename, link, removal or new folder, a request
+to a destination, and one that writes to S3. A point stands before each effect, which is also the point after the one
+before it; commits and requests have one of their own after them. The product knows nothing of it: the child process
+arms itself by wrapping what the product calls.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from botocore.client import BaseClient
 from sqlalchemy import Connection
 
 from tidepost.destinations.arthur import ArthurDestination
@@ -22,22 +23,44 @@ from tidepost.ledger.engine import Database
 from tidepost.ports import Upload
 from tidepost.writer import HashedFile
 
+S3_WRITES = frozenset(
+    {
+        "PutObject",
+        "CopyObject",
+        "DeleteObject",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "CompleteMultipartUpload",
+        "AbortMultipartUpload",
+    }
+)
 SYSTEM_CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
 
 
-class Fuse:
-    """Counts points; at number `at` the process is gone, without a word, as after `kill -9`."""
+Point = int | tuple[str, int]
+"""Which point: by its number among all, or by its name and the number among those of that name."""
 
-    def __init__(self, at: int | None) -> None:
+
+def _gone() -> None:
+    """The process is gone, without a word."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Fuse:
+    """Counts points; at the point `at` it blows, which is the end of the process, but for another `blow`."""
+
+    def __init__(self, at: Point | None, blow: Callable[[], object] = _gone) -> None:
         self._at = at
+        self._blow = blow
         self._lock = threading.Lock()
         self.passed: list[str] = []
 
     def point(self, name: str) -> None:
         with self._lock:
             self.passed.append(name)
-            if len(self.passed) == self._at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            now = len(self.passed) if isinstance(self._at, int) else (name, self.passed.count(name))
+            if now == self._at:
+                self._blow()
 
     def before(self, name: str, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -69,6 +92,7 @@ def arm(fuse: Fuse) -> None:
     for request in ("send", "send_rows", "counts", "ids"):
         plain = getattr(ArthurDestination, request)
         setattr(ArthurDestination, request, fuse.before(request, plain, after=True))
+    arm_s3(fuse)
     plain_upload = Upload.__init__
 
     def upload(self: Upload, *arguments: Any, **named: Any) -> None:
@@ -82,3 +106,15 @@ def arm(fuse: Fuse) -> None:
         plain_upload(self, *arguments, **{**named, "guard": guarded})
 
     Upload.__init__ = upload  # type: ignore[method-assign]
+
+
+def arm_s3(fuse: Fuse) -> None:
+    """A fuse on every request that writes to S3, after which there is a point too: its answer may be lost."""
+    plain = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def call(self: BaseClient, operation: str, params: Any) -> Any:
+        if operation not in S3_WRITES:
+            return plain(self, operation, params)
+        return fuse.before(operation, plain, after=True)(self, operation, params)
+
+    BaseClient._make_api_call = call  # type: ignore[attr-defined]

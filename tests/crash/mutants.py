@@ -55,7 +55,7 @@ def no_intent() -> None:
 
 def no_index() -> None:
     """Ids are not looked up in what was published."""
-    Stage._index = lambda self, stream, parts: (None, None)  # type: ignore[method-assign]
+    Stage._index = lambda self, stream, parts, which="sent": None  # type: ignore[method-assign]
 
 
 def no_fence() -> None:
@@ -123,6 +123,18 @@ def no_memory_of_answers() -> None:
     Courier._sendable = lambda self, parcel, part: True  # type: ignore[method-assign]
 
 
+def no_person() -> None:
+    """What nobody can tell of is sent again, although the job says that a person decides."""
+    plain = Confirmer._unheard
+
+    def unheard(self: Confirmer, parcel: Parcel) -> bool:
+        to = self.job.destination.model_copy(update={"on_unknown": "resend"})
+        self.job = self.job.model_copy(update={"destination": to})
+        return plain(self, parcel)
+
+    Confirmer._unheard = unheard  # type: ignore[method-assign]
+
+
 MUTANTS: Mapping[str, Callable[[], None]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -136,5 +148,6 @@ MUTANTS: Mapping[str, Callable[[], None]] = {
         no_patience,
         no_compare,
         no_memory_of_answers,
+        no_person,
     )
 }

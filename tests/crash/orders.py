@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -26,8 +25,10 @@ import psutil
 from sqlalchemy import Connection
 from tests.crash.fuse import Fuse, arm
 from tests.crash.mutants import MUTANTS
+from tests.showing import Showing
 from tests.world import World, eventually
 
+from tidepost import wire
 from tidepost.cli import main, upload
 from tidepost.destinations.connection import ListeningConnection
 from tidepost.leases import Keeper
@@ -35,12 +36,11 @@ from tidepost.ledger import owner
 from tidepost.ledger.deliveries import SqlDeliveries
 from tidepost.ledger.engine import Database
 from tidepost.ledger.slices import SqlSlices
-from tidepost.model import Request, ScanKind
+from tidepost.model import Proof, Request, ScanKind
 from tidepost.ports import Upload
 from tidepost.staging.local import LocalStaging
 
 SECONDS = 60.0
-PRELOAD = ("tests.crash.orders", "duckdb", "pyarrow.parquet", "tidepost.sources.duckdb", "tidepost.cli.progress")
 STEPS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (LocalStaging, ("scratch", "prepare", "reveal", "put")),
     (SqlSlices, ("begin", "finish", "empty")),
@@ -63,6 +63,7 @@ class Orders:
     mutant:    a mutation of the product, by its name
     fsync:     the number of the fsync that fails with EIO, in Python
     file_size: bytes, beyond which no file can be written
+    shows:     what the destination can show, if that is less than rows
     """
 
     arguments: tuple[str, ...]
@@ -77,6 +78,7 @@ class Orders:
     mutant: str | None = None
     fsync: int | None = None
     file_size: int | None = None
+    shows: Proof | None = None
 
 
 class Snare(Fuse):
@@ -121,6 +123,8 @@ def _prepare(orders: Orders) -> None:
     if orders.host is not None:
         elsewhere = (orders.host, f"boot of {orders.host}", "pid:[1]")
         owner._place = lambda: elsewhere  # type: ignore[assignment]
+    if orders.shows is not None:
+        _show_no_more_than(orders.shows)
     if orders.mutant is not None:
         MUTANTS[orders.mutant]()
     if orders.fsync is not None:
@@ -161,6 +165,15 @@ def _set(snare: Snare) -> None:
             snare.point("file left")
 
     ListeningConnection.request = request  # type: ignore[method-assign]
+
+
+def _show_no_more_than(proof: Proof) -> None:
+    plain = wire.destination_of
+
+    def less(*arguments: Any, **named: Any) -> Showing:
+        return Showing(plain(*arguments, **named), proof)
+
+    wire.destination_of = less
 
 
 def _fail_fsync(number: int) -> None:
@@ -230,13 +243,6 @@ class Child:
             self.process.kill()
         self.process.join(SECONDS)
         self.process.close()
-
-
-def forkserver() -> ForkServerContext:
-    """Where children are forked from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOAD))
-    return context
 
 
 @dataclass

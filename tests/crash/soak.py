@@ -27,7 +27,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tests.crash.orders import Child, Orders, forkserver, start
+from tests.crash.orders import Child, Orders, start
+from tests.forkserver import forkserver
+from tests.postgres import server
 from tests.world import ATTRIBUTES, KEY, SCHEMA, START, Platform, Row, ns
 
 from tidepost.errors import TidepostError
@@ -36,6 +38,7 @@ from tidepost.model import StreamName
 from tidepost.plan import frontier, high_water_mark
 from tidepost.project import load_project
 from tidepost.sandbox.process import SandboxProcess
+from tidepost.staging.local import LocalStaging
 from tidepost.wire import ledger_of, staging_of
 
 LOG_SCHEMA = SCHEMA.append(pa.field("number", pa.int64()))
@@ -119,7 +122,9 @@ def content_of(row: Row) -> Content:
 class Soak:
     """A project of one to three jobs, a platform of its own, and what is done to them."""
 
-    def __init__(self, folder: Path, seed: int, context: ForkServerContext, process: SandboxProcess) -> None:
+    def __init__(
+        self, folder: Path, seed: int, context: ForkServerContext, process: SandboxProcess, ledger: str | None
+    ) -> None:
         self.root = folder
         self.chance = random.Random(seed)
         self.context = context
@@ -131,7 +136,7 @@ class Soak:
         self.killed: set[int] = set()
         (folder / "jobs").mkdir(parents=True)
         (folder / "said").mkdir()
-        (folder / "tidepost.yaml").write_text("version: 1\n")
+        (folder / "tidepost.yaml").write_text("version: 1\n" + (f"ledger: {ledger}\n" if ledger else ""))
         self.jobs = [self._job(f"job-{number}") for number in range(self.chance.randint(1, 3))]
 
     def _job(self, name: str) -> Job:
@@ -389,6 +394,7 @@ class Soak:
     def _inconsistencies(self, job: Job, rows: int) -> list[str]:
         project = load_project(self.root)
         staging = staging_of(project)
+        assert isinstance(staging, LocalStaging)
         with ledger_of(project) as ledger:
             stream = ledger.plans.find(job.name, StreamName.INFERENCES)
             if stream is None:
@@ -423,12 +429,16 @@ def _mark(summary: StreamSummary) -> int:
     return high_water_mark(frontier(ns(START), summary.scanned), oldest)
 
 
-def soak(folder: Path, *, seconds: float, seed: int) -> Result:
-    """Rounds until the time is over, or something is wrong."""
+def soak(folder: Path, *, seconds: float, seed: int, postgres: bool = False) -> Result:
+    """Rounds until the time is over, or something is wrong; the ledger is SQLite's, or with `postgres` a server's."""
     began = time.monotonic()
     with ExitStack() as stack:
+        ledger = None
+        if postgres:
+            on = stack.enter_context(server())
+            ledger = on.url(on.new_ledger())
         process = stack.enter_context(SandboxProcess(folder / "platform", on_repeat="keep"))
-        one = Soak(folder / "project", seed, forkserver(), process)
+        one = Soak(folder / "project", seed, forkserver(), process, ledger)
         try:
             while one.result.fine and time.monotonic() - began < seconds:
                 one.round()
@@ -446,11 +456,15 @@ def main() -> int:
         "--dir", type=Path, help="where to work, and to leave everything; default: a temporary folder"
     )
     given = parser.parse_args()
+    fine = True
     with ExitStack() as stack:
         folder = given.dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidepost-soak-")))
-        result = soak(folder, seconds=given.seconds, seed=given.seed)
-    sys.stdout.write(json.dumps(asdict(result)) + "\n")
-    return 0 if result.fine else 1
+        for name in ("sqlite", "postgresql"):
+            postgres = name == "postgresql"
+            result = soak(folder / name, seconds=given.seconds / 2, seed=given.seed, postgres=postgres)
+            sys.stdout.write(json.dumps({"ledger": name, **asdict(result)}) + "\n")
+            fine = fine and result.fine
+    return 0 if fine else 1
 
 
 if __name__ == "__main__":

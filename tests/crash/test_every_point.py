@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 from tests.crash.child import Job, work
+from tests.crash.fuse import Point
 from tests.crash.whole import only_whole_files_are_visible
 from tests.world import Platform, World, after, rows
 
@@ -19,32 +20,38 @@ SECONDS = 60.0
 AT_ONCE = 3
 
 
-@pytest.fixture(scope="module")
-def context() -> ForkServerContext:
-    """Children are forked from a server that has imported everything and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crash.child", "duckdb", "pyarrow.parquet", "tidepost.sources.duckdb"])
-    return context
-
-
 class Trial:
-    """A world with three cuts to upload, and runs of it in child processes. `ledger`: its URL; None for SQLite's."""
+    """A world with three cuts to upload, and runs of it in child processes.
 
-    def __init__(self, context: ForkServerContext, root: Path, platform: Platform, ledger: str | None = None) -> None:
+    project: what its `tidepost.yaml` says beside the version, such as where its ledger is
+    env:     what its runs find in their environment beside what every world's do
+    """
+
+    def __init__(
+        self,
+        context: ForkServerContext,
+        root: Path,
+        platform: Platform,
+        *,
+        env: Mapping[str, str] | None = None,
+        **project: str,
+    ) -> None:
         self.context = context
+        self.env = dict(env or {})
         self.world = World.make(root, platform)
-        if ledger is not None:
-            (root / "tidepost.yaml").write_text(f"version: 1\nledger: {ledger}\n")
+        (root / "tidepost.yaml").write_text(json.dumps({"version": 1, **project}))
         self.world.define(limits={"cut_rows": ROWS}, destination={"loading": "1s", "poll": "1s"})
         for cut in range(CUTS):
             at = after(hours=cut)
             self.world.log(f"hour-{cut}", rows(ROWS, first=cut * ROWS, at=at))
 
-    def run(self, key: str, at: int | None = None) -> tuple[int | None, list[str]]:
-        """A run's exit code (−9: killed) and the points that it passed."""
+    def run(
+        self, key: str, at: Point | None = None, *, server: int | None = None, lives: bool = False
+    ) -> tuple[int | None, list[str]]:
+        """A run's exit code (−9: killed) and the points that it passed; `at` and what follows are as in `Job`."""
         told = self.context.Queue()
         now = self.world.now.timestamp()
-        job = Job(self.world.root, self.world.env, now, key, at)
+        job = Job(self.world.root, {**self.world.env, **self.env}, now, key, at, server, lives)
         child = self.context.Process(target=work, args=(job, told))
         child.start()
         passed: list[str] = told.get(timeout=SECONDS) if at is None else []
@@ -54,17 +61,17 @@ class Trial:
         told.close()
         return code, passed
 
-    def everything_arrived_once(self) -> None:
+    def everything_arrived_once(self, count: int) -> None:
         only_whole_files_are_visible(self.world)
-        assert self.world.everything_arrived_once(CUTS * ROWS + ROWS)
+        assert self.world.everything_arrived_once(count)
         summary = self.world.summary()
-        assert (summary.rows, summary.open_cuts, summary.publishing) == (CUTS * ROWS + ROWS, 0, None)
-        assert not list(self.world.staging.root.rglob("scratch/*"))
+        assert (summary.rows, summary.open_cuts, summary.publishing) == (count, 0, None)
+        assert not list(self.world.area.leftovers(self.world.stream()))
 
 
 @pytest.fixture
-def trials(context: ForkServerContext, tmp_path: Path, platform: Platform) -> Callable[[str], Trial]:
-    return lambda name: Trial(context, tmp_path / name, platform)
+def trials(children: ForkServerContext, tmp_path: Path, platform: Platform) -> Callable[[str], Trial]:
+    return lambda name: Trial(children, tmp_path / name, platform)
 
 
 def survives(trial: Trial, at: int) -> bool:
@@ -73,7 +80,7 @@ def survives(trial: Trial, at: int) -> bool:
     assert code in (-9, 0)
     trial.world.log("later", rows(ROWS, first=CUTS * ROWS, at=after(hours=CUTS)))
     assert trial.run("second")[0] == 0
-    trial.everything_arrived_once()
+    trial.everything_arrived_once(CUTS * ROWS + ROWS)
     return code == -9
 
 

@@ -12,6 +12,7 @@ from tests.crash.mutants import MUTANTS
 from tests.crash.orders import Site
 from tests.world import NOW, START, after, row, rows
 
+from tidepost.model import Proof
 from tidepost.sandbox.settings import Fault
 
 ROWS = 12
@@ -71,6 +72,7 @@ def a_slice_that_did_not_arrive(site: Site, mutant: str | None) -> None:
 
 
 def a_loader_that_was_behind(site: Site, mutant: str | None) -> None:
+    site.world.define(cursor={"lookback": "0s"})
     site.world.log("monday", rows(ROWS))
     site.run(mutant=mutant)
     site.world.log("tuesday", rows(ROWS, first=ROWS, at=after(hours=5)))
@@ -113,6 +115,14 @@ def killed_before_it_is_confirmed(site: Site, mutant: str | None) -> None:
     assert site.world.everything_arrived_once(ROWS)
 
 
+def a_lost_reply_that_nobody_can_tell_of(site: Site, mutant: str | None) -> None:
+    site.world.log("monday", rows(ROWS))
+    site.world.platform.process.fault(Fault("lose_reply", kind="file", count=1))
+    for _ in range(2):
+        site.run(codes=[0, 3], shows=Proof.RECEIPT, mutant=mutant)
+    assert site.world.platform_rows() == ROWS
+
+
 DOUBLED, LOST = "'doubled': [1-9]", f"'rows': {ROWS}, "
 SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "no_intent": (killed_after_a_send, DOUBLED),
@@ -125,6 +135,7 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "no_patience": (a_lost_reply_and_slow_loading, DOUBLED),
     "no_compare": (one_id_in_two_cuts_at_once, DOUBLED),
     "no_memory_of_answers": (killed_before_it_is_confirmed, DOUBLED),
+    "no_person": (a_lost_reply_that_nobody_can_tell_of, f"assert {2 * ROWS} == {ROWS}"),
 }
 """By mutant: what the product survives, and what is seen where the mutant does not."""
 

@@ -18,3 +18,10 @@ def test_a_minute_of_random_violence_loses_and_doubles_nothing(tmp_path: Path) -
     assert result.rounds
     assert result.kills
     assert result.rows
+
+
+@pytest.mark.timeout(300)
+def test_half_a_minute_of_it_on_postgresql_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    result = soak(tmp_path, seconds=SECONDS / 2, seed=SEED, postgres=True)
+    assert result.fine, result
+    assert result.rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,10 +18,11 @@ from sqlalchemy import create_engine, select
 from tests.crash.child import Job as Run
 from tests.crash.child import work
 from tests.crash.fuse import Fuse, arm
+from tests.forkserver import forkserver
 from tests.postgres import NewUrl, new_ledger, postgres  # noqa: F401 - fixtures
 from tests.world import ATTRIBUTES, START, Platform, World, after, ns, row, rows, said, table
 
-from tidepost.acts import Move, Word, set_frontier, skip
+from tidepost.acts import Move, Word, release, set_frontier, skip
 from tidepost.cli import main
 from tidepost.cursor import HOUR
 from tidepost.deliver import Courier
@@ -30,7 +30,7 @@ from tidepost.engine import Engine
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ledger.schema import metadata
 from tidepost.ledger.sql import SqlLedger
-from tidepost.model import StreamName
+from tidepost.model import Proof, StreamName
 from tidepost.project import load_project
 from tidepost.ranges import Range
 from tidepost.rebuild import Rebuilt, look, rebuild
@@ -96,9 +96,7 @@ def record(world: World, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crash.child", "tests.integration.test_rebuild", "pyarrow.parquet"])
-    return context
+    return forkserver()
 
 
 @contextmanager
@@ -296,6 +294,52 @@ def test_a_slice_that_was_released_and_sent_is_not_held_again(world: World) -> N
     assert world.states() == {"sent": 1}
     world.run()
     assert world.everything_arrived_once(5)
+
+
+def test_a_slice_that_was_released_and_not_sent_yet_is_not_held_again(world: World) -> None:
+    world.log("monday", [row(n, after(minutes=n), score=None if n % 2 else 0.5) for n in range(10)])
+    world.run()
+    let_go(world)
+    lose(world.root)
+    rebuilt(world.root)
+    assert world.states() == {"todo": 1}
+    world.run()
+    assert world.everything_arrived_once(5)
+
+
+@pytest.mark.parametrize(("arrived", "there"), [(None, 10), (True, 10), (False, 20)])
+def test_what_was_decided_about_a_send_without_an_answer_is_decided_still(
+    world: World, arrived: bool | None, there: int
+) -> None:
+    world.shows = Proof.RECEIPT
+    world.platform.process.fault(Fault("lose_reply", kind="file", count=1))
+    world.log("monday", rows(10))
+    world.run()
+    if arrived is not None:
+        let_go(world, arrived=arrived)
+    lose(world.root)
+    rebuilt(world.root)
+    world.run()
+    assert world.states() == {"held" if arrived is None else "closed": 1}
+    assert world.platform_rows() == there
+
+
+def test_what_was_sent_after_a_release_and_not_answered_is_held_after_a_rebuild(world: World) -> None:
+    world.shows = Proof.RECEIPT
+    world.log("monday", rows(10))
+    for _ in range(2):
+        world.platform.process.fault(Fault("lose_reply", kind="file", count=1))
+        world.run()
+        if world.platform_rows() == 10:
+            let_go(world)
+    lose(world.root)
+    rebuilt(world.root)
+    assert world.states() == {"held": 1}
+
+
+def let_go(world: World, *, arrived: bool = False) -> None:
+    with world.ledger() as ledger:
+        release(ledger, world.staging, world.stream(), 1, Word("somebody", 1.0, "tests"), arrived=arrived)
 
 
 def test_a_file_that_was_refused_whole_is_held_again(world: World) -> None:

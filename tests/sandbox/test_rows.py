@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tidepost.errors import Misconfigured
 from tidepost.sandbox import SandboxProcess
 
 if TYPE_CHECKING:
@@ -141,3 +142,12 @@ def test_what_becomes_of_a_repeat_is_a_setting(sandbox: SandboxProcess, api: Cli
         "merge": (3, ["a", "b", "c"], 0),
         "keep": (3, ["a", "b", "b", "c", "c"], 2),
     }
+
+
+def test_rows_can_be_lost_on_demand(sandbox: SandboxProcess, api: Client) -> None:
+    api.send("a", "b", "c")
+    assert sandbox.lose(api.model_id, ["a", "c", "never there"]) == 2
+    assert api.ids() == ["b"]
+    assert sandbox.model_stats(api.model_id)["rows"] == 1
+    with pytest.raises(Misconfigured, match="must be a list"):
+        sandbox.lose(api.model_id, [1])  # type: ignore[list-item]

@@ -235,3 +235,15 @@ def test_a_few_rows_that_stay_missing_are_tried_twice_before_a_person_is_asked(d
         desk.now += 61
     assert (state_of(parcel), parcel.delivery.reason) == (DeliveryState.CLOSED, "")
     assert desk.world.platform_rows() == 100
+
+
+def test_a_worker_whose_clock_is_ahead_takes_nothing_for_overdue(desk: Desk) -> None:
+    desk.world.platform.process.fault(Fault("drop", kind="file", rows=1.0, count=1))
+    desk.courier.keeper.release(desk.sent(0).lease)
+    desk.now += 3600
+    parcel = desk.courier.pick_up(desk.deliveries[0])
+    assert desk.look(parcel, times=3) == [parcel]
+    assert not any(send.form is SendForm.ROWS for send in parcel.sends)
+    desk.now += 61
+    assert desk.look(parcel, times=2) == []
+    assert desk.world.platform_rows() == 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +15,7 @@ from tidepost.cursor import (
     MICROSECOND,
     MILLISECOND,
     SECOND,
+    UUIDS,
     CursorKind,
     CursorType,
     format_instant,
@@ -26,6 +28,7 @@ from tidepost.errors import Misconfigured
 TIMES = CursorKind(CursorType.TIMESTAMP)
 DATES = CursorKind(CursorType.DATE)
 INTEGERS = CursorKind(CursorType.INTEGER)
+IDS = CursorKind(CursorType.UUID)
 YEAR_ONE = (date(1, 1, 1) - date(1970, 1, 1)).days
 LAST_DAY = (date(9999, 12, 31) - date(1970, 1, 1)).days
 
@@ -46,6 +49,21 @@ def test_a_date_is_read_back(position: int) -> None:
 @given(st.integers(-(2**127), 2**128))
 def test_an_integer_is_read_back(position: int) -> None:
     assert INTEGERS.parse(INTEGERS.format(position)) == position
+
+
+@given(st.uuids())
+def test_a_uuid_is_read_back(of: UUID) -> None:
+    assert IDS.parse(str(of)) == of.int
+    assert IDS.format(of.int) == str(of)
+
+
+@given(st.uuids(), st.uuids())
+def test_uuids_are_in_the_order_of_their_bytes(one: UUID, other: UUID) -> None:
+    assert (IDS.parse(str(one)) < IDS.parse(str(other))) == (one.bytes < other.bytes)
+
+
+def test_the_end_of_all_uuids_has_a_text() -> None:
+    assert IDS.format(UUIDS) == "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 @given(nanoseconds, nanoseconds)
@@ -138,9 +156,17 @@ def test_a_date_is_over_in_its_own_zone(zone: str) -> None:
     assert kind.format(kind.floor(before)) == "2024-03-09"
 
 
-def test_an_integer_has_no_instant() -> None:
+@pytest.mark.parametrize("text", ["1", "", "2013-01-01", "00000000-0000-0000-0000-00000000000g"])
+def test_a_text_that_names_no_uuid_is_refused(text: str) -> None:
+    with pytest.raises(Misconfigured, match="is not a uuid position"):
+        IDS.parse(text)
+
+
+@pytest.mark.parametrize("kind", [INTEGERS, IDS])
+def test_a_growing_id_has_no_instant(kind: CursorKind) -> None:
+    assert not kind.timed
     with pytest.raises(ValueError, match="no instant"):
-        INTEGERS.floor(0)
+        kind.floor(0)
 
 
 def test_a_naive_datetime_has_no_position() -> None:

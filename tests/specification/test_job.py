@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
@@ -98,7 +99,8 @@ def test_the_smallest_job_has_fewer_than_15_lines(load: Load) -> None:
 def test_the_full_example_uses_every_key(load: Load) -> None:
     job = load(FULL)
     written = json.loads(job.model_dump_json(exclude_unset=True))
-    lacking = {"source.files", "source.format", "source.table", "destination.model.partner_id"}
+    lacking = {f"source.{key}" for key in ("files", "format", "slack", "table", "postgres")}
+    lacking.add("destination.model.partner_id")
     for section in ("", "source", "cursor", "mapping", "staging", "destination", "destination.model", "limits"):
         values, model = written, job
         for key in section.split(".") if section else ():
@@ -176,6 +178,15 @@ def test_files_are_given_by_text_list_or_mapping(load: Load, source: str, files:
     assert (job.source.files, job.source.format) == (files, kind)
 
 
+def test_paths_that_say_times_need_a_cursor_that_is_one(load: Load) -> None:
+    written = changed("log/flights/*.parquet", "{files: 's3://b/{start:%Y/%m/%d}/${X}/*.json.gz', slack: 2h}")
+    job = load(written)
+    assert (job.source.files, job.source.format) == (("s3://b/{start:%Y/%m/%d}/${X}/*.json.gz",), "json")
+    assert job.source.slack == timedelta(hours=2)
+    with pytest.raises(Misconfigured, match=r"source\.files: holds \{start:…\}, which needs a cursor that is a time"):
+        load(written.replace("start: 2013-01-01", "start: 7"))
+
+
 def test_attributes_have_three_forms_and_a_list_may_mix(load: Load) -> None:
     both = (Attribute(name="a", column="a"), Attribute(name="b", column="c", type="float"))
     for form in (
@@ -207,6 +218,7 @@ def test_the_names_of_yaml_1_1_booleans_are_ordinary_columns(load: Load) -> None
         ("2013-01-01", "timestamp", datetime(2013, 1, 1, tzinfo=UTC)),
         ("2013-01-01", "date", date(2013, 1, 1)),
         ("0", "integer", 0),
+        ("01890a5d-ac96-774b-bcce-b302099a8057", "uuid", UUID("01890a5d-ac96-774b-bcce-b302099a8057")),
     ],
 )
 def test_the_start_is_of_the_cursors_type(load: Load, start: str, kind: str, expected: object) -> None:
@@ -266,11 +278,27 @@ def test_schedules_are_cron_or_two_words(load: Load, schedule: str) -> None:
         ("log/flights/*.parquet", "{query: SELECT 1, format: csv}", "3:27: source.format: only files have a format"),
         ("log/flights/*.parquet", "{files: a.csv, database: x}", "source.database: belongs to a query or a table"),
         ("log/flights/*.parquet", "{table: t}", "3:10: source.table: needs `database`"),
+        (
+            "log/flights/*.parquet",
+            "{files: a.csv, postgres: '${DB}'}",
+            "source.postgres: belongs to a query or a table",
+        ),
+        ("log/flights/*.parquet", "{table: t, postgres: '${DB}', database: x}", "there is `database` already"),
+        (
+            "log/flights/*.parquet",
+            "{table: t, postgres: 'postgresql://me:x@h/d'}",
+            "3:20: source.postgres: is not a ref",
+        ),
+        ("start: 2013-01-01", "start: 2013-01-01\n  type: uuid", "which needs a UUID like"),
         ("log/flights/*.parquet", "[]", "source: is empty; name at least one file"),
         ("log/flights/*.parquet", "log/*", "source: the names do not say one format"),
         ("log/flights/*.parquet", "[a.csv, b.json]", "source: the names do not say one format"),
         ("log/flights/*.parquet", "a.parquet.gz", "source: the names do not say one format"),
         ("log/flights/*.parquet", "[a.csv, '']", "3:17: source[1]: is empty"),
+        ("log/flights/*.parquet", "'log/{end:%Y}/*.csv'", "source: holds {end:%Y}, which is no placeholder"),
+        ("log/flights/*.parquet", "['a.csv', '{start:%H}.csv']", "source[1]: names units of time without the larger"),
+        ("log/flights/*.parquet", "gs://b/*.csv", "source: begins with gs://, which cannot be read"),
+        ("log/flights/*.parquet", "{files: a.csv, slack: 1h}", "source.slack: belongs to files whose paths hold"),
         ("log/flights/*.parquet", "'${9}/a.csv'", "source: holds a ${ that begins no reference"),
         ("log/flights/*.parquet", "{files: a.csv, options: {}}", "source.options: no such key"),
         ("column: logged_at", "colum: logged_at", '5:3: cursor.colum: no such key; did you mean "column"?'),

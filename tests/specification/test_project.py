@@ -107,6 +107,12 @@ def test_staging_is_a_folder_or_a_url(root: Path, staging: str, expected: str) -
     assert find_project(root, {}).staging_url({"S": "s"}) == expected.replace("{root}", str(root))
 
 
+def test_unfinished_files_lie_below_the_root_or_where_the_environment_says(root: Path) -> None:
+    configure(root, "staging: s3://bucket/x\n")
+    assert find_project(root, {}).scratch({}) == root / ".tidepost" / "scratch"
+    assert find_project(root, {}).scratch({"TIDEPOST_SCRATCH": "/tmp/x"}) == Path("/tmp/x")
+
+
 def test_the_environment_overrides_both_and_its_values_are_not_printed(root: Path) -> None:
     env = {"TIDEPOST_LEDGER": "postgresql://me:hush@db/x", "TIDEPOST_STAGING": "elsewhere"}
     project = find_project(root, env)

@@ -14,7 +14,7 @@ from tidepost import run as engine
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated
 from tidepost.leases import Keeper
 from tidepost.model import Cut, CutState, Lease, Request, ScanKind, Slice, Stream, StreamName
-from tidepost.publish import Done, Publisher, head_key, manifest_key
+from tidepost.publish import Done, Publisher, head_key, manifest_key, move_head
 from tidepost.stage import Stage, Staged
 
 
@@ -185,6 +185,7 @@ def test_a_cut_that_waits_for_another_publisher_finishes_it_where_it_died(one: D
     one.begun(first)
     done = one.publish(second, lease, staged)
     assert (done.slice, done.tally.known) == (None, 20)
+    assert [delivery.sequence for delivery in done.deliveries] == [1], "they are this run's to see through"
     assert len(world.files()) == 1
 
 
@@ -214,6 +215,27 @@ def test_a_slice_that_the_ledger_does_not_know_stops_the_job(one: Desk) -> None:
     one.world.records.put(head_key(one.stream()), json.dumps(head).encode())
     with pytest.raises(Misconfigured, match="holds slice 9, and the ledger knows none after 0"):
         one.publisher.agree(one.stream())
+
+
+def test_a_head_that_is_written_late_does_not_go_back(world: World) -> None:
+    head_of = world.staging.root / "flights" / "inferences" / "_tidepost" / "head.json"
+    for day in range(2):
+        world.log(f"day-{day}", rows(10, first=10 * day, at=after(hours=day)))
+        world.run()
+    with world.wired() as wired:
+        # Whoever published the first slice slept before it wrote, and wakes now.
+        move_head(wired.ledger, wired.records, world.stream(), 1)
+    assert json.loads(head_of.read_text())["newest"] == 2
+
+
+def test_a_head_whose_late_writer_died_is_moved_by_the_next_run(world: World) -> None:
+    head_of = world.staging.root / "flights" / "inferences" / "_tidepost" / "head.json"
+    for day in range(2):
+        world.log(f"day-{day}", rows(10, first=10 * day, at=after(hours=day)))
+        world.run()
+    head_of.write_text(head_of.read_text().replace('"newest": 2', '"newest": 1'))
+    world.run()
+    assert json.loads(head_of.read_text())["newest"] == 2
 
 
 def test_a_new_staging_agrees(one: Desk) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tidepost.index import Index
 from tidepost.model import MICROSECONDS_AN_HOUR
 from tidepost.ports import CURSOR, Relation
 from tidepost.repeats import Resolved, resolve
@@ -60,6 +61,12 @@ def drafts_of(
         return writer.finish()
 
 
+def before(name: str) -> Index:
+    """The index over the registered table `before`, of one part."""
+    sql = f"SELECT id AS {ID}, value AS \"{name}\", NULL::TIMESTAMPTZ AS {TIMESTAMP}, '' AS _part FROM before"
+    return Index(Relation(sql, {}))
+
+
 def resolved(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
@@ -73,7 +80,7 @@ def resolved(
         table = pa.table({"id": [one[0] for one in sent], "value": pa.array([one[1] for one in sent], pa.float64())})
         connection.register("before", table)
         # Event times do not differ here, or nothing would be equal.
-        index = Relation(f'SELECT id AS {ID}, value AS "{name}" FROM before', {})
+        index = before(name)
     columns = [ID, name]
     return resolve(connection, drafts_of(folder, of, **options), columns=columns, index=index, inside=True)
 
@@ -199,7 +206,7 @@ def test_any_name_of_an_attribute_compares(connection: duckdb.DuckDBPyConnection
     rows = [("a", 1, 0), ("a", 2, 1), ("b", 1, 2), ("b", 1, 3), ("c", 3, 4)]
     table = pa.table({"id": ["c"], "value": [4.0]})
     connection.register("before", table)
-    index = Relation(f'SELECT id AS {ID}, value AS "{quoted}" FROM before', {})
+    index = before(quoted)
     drafts = drafts_of(tmp_path, rows, name=name)
     result = resolve(connection, drafts, columns=[ID, name], index=index, inside=True)
     assert left(result, name) == [("a", 1), ("b", 1)]

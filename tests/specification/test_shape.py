@@ -44,13 +44,14 @@ def shaped(connection: duckdb.DuckDBPyConnection) -> Shaped:
         *,
         finite_only: bool = True,
         pinned: dict[str, str] | None = None,
+        quarantine: bool = False,
         **row: str,
     ) -> list[Row]:
         values = {"id": "'a'", "at": "TIMESTAMPTZ '2024-05-01 12:30:00Z'", "score": "0.5::DOUBLE"} | row
         selected = ", ".join(f'{sql} AS "{name.replace(chr(34), chr(34) * 2)}"' for name, sql in values.items())
         source = f"SELECT {selected}"
         columns = dict(connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE {source})").fetchall())
-        found = shape(of or mapping(), columns, pinned=pinned or {}, finite_only=finite_only)
+        found = shape(of or mapping(), columns, pinned=pinned or {}, finite_only=finite_only, quarantine=quarantine)
         return execute(found, f'SELECT *, 7 AS "{CURSOR}" FROM ({source})')
 
     def execute(found: Shape, relation: str) -> list[Row]:
@@ -278,6 +279,88 @@ def test_a_type_that_changed_since_the_first_slice_is_refused(shaped: Shaped, pi
     with pytest.raises(Misconfigured, match=f"was {pinned} in the slices before") as error:
         shaped(mapping(inputs=["x"]), pinned={"x": pinned}, x=sql)
     assert "Nothing was lost" in error.value.safe
+
+
+@pytest.mark.parametrize(
+    ("pinned", "sql", "value"),
+    [
+        ("BIGINT", "'7'", 7),
+        ("BIGINT", "' -7 '", -7),
+        ("BIGINT", "7.0::DOUBLE", 7),
+        ("BIGINT", "7.00::DECIMAL(4,2)", 7),
+        ("BIGINT", "9007199254740991::DOUBLE", 2**53 - 1),
+        ("SMALLINT", "7::HUGEINT", 7),
+        ("DOUBLE", "'1e3'", 1000.0),
+        ("DOUBLE", "9007199254740992::BIGINT", 2.0**53),
+        ("FLOAT", "0.5::DOUBLE", 0.5),
+        ("VARCHAR", "7::BIGINT", "7"),
+        ("VARCHAR", "UUID 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("BOOLEAN", "'True'", True),
+        ("DATE", "'2024-05-01'", date(2024, 5, 1)),
+        ("BIGINT", "NULL::VARCHAR", None),
+    ],
+)
+def test_a_value_that_is_exactly_one_of_the_pinned_type_is_sent_under_quarantine(
+    shaped: Shaped, pinned: str, sql: str, value: object
+) -> None:
+    (row,) = shaped(mapping(inputs=["x"]), pinned={"x": pinned}, quarantine=True, x=sql)
+    assert (row["x"], row[REASON]) == (value, None)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "sql"),
+    [
+        ("BIGINT", "'7.5'"),
+        ("BIGINT", "7.5::DOUBLE"),
+        ("BIGINT", "9007199254740992::DOUBLE"),
+        ("BIGINT", "16777216::FLOAT"),
+        ("BIGINT", "'nan'::DOUBLE"),
+        ("BIGINT", "7.25::DECIMAL(4,2)"),
+        ("BIGINT", "true"),
+        ("BIGINT", "DATE '2024-05-01'"),
+        ("SMALLINT", "70000::HUGEINT"),
+        ("DOUBLE", "'high'"),
+        ("DOUBLE", "9007199254740993::BIGINT"),
+        ("DOUBLE", "9223372036854775807::BIGINT"),
+        ("FLOAT", "0.1::DOUBLE"),
+        ("VARCHAR", "7.0::DOUBLE"),
+        ("VARCHAR", "true"),
+        ("VARCHAR", "'\\xAA'::BLOB"),
+        ("VARCHAR", "{'a': 1}"),
+        ("BOOLEAN", "1"),
+        ("BOOLEAN", "'1'"),
+        ("DATE", "'2024-05-01 12:00:00'"),
+        ("DATE", "TIMESTAMPTZ '2024-05-01 12:00:00Z'"),
+        ("TIMESTAMP WITH TIME ZONE", "TIMESTAMP '2024-05-01 12:00:00'"),
+        ("TIMESTAMP WITH TIME ZONE", "'2024-05-01 12:00:00'"),
+    ],
+)
+def test_a_value_that_is_not_exactly_one_of_the_pinned_type_is_quarantined(
+    shaped: Shaped, pinned: str, sql: str
+) -> None:
+    (row,) = shaped(mapping(inputs=["x"]), pinned={"x": pinned}, quarantine=True, x=sql)
+    assert row[REASON] == "wrong_type:x"
+
+
+def test_a_pinned_column_that_is_gone_is_quarantined_or_where_it_is_optional_sent_without(shaped: Shaped) -> None:
+    (row,) = shaped(mapping(inputs=["x"]), pinned={"x": "BIGINT"}, quarantine=True)
+    assert (row[REASON], json.loads(row[ROW])["id"]) == ("missing_column:x", "a")
+    (row,) = shaped(mapping(inputs={"x": {"optional": True}}), pinned={"x": "BIGINT"})
+    assert (row["x"], row[REASON]) == (None, None)
+
+
+def test_a_column_that_never_was_is_an_error_even_under_quarantine(shaped: Shaped) -> None:
+    with pytest.raises(Misconfigured, match="the source has no column 'x'"):
+        shaped(mapping(inputs=["x"]), quarantine=True)
+
+
+def test_everything_that_does_not_fit_is_told_at_once(shaped: Shaped) -> None:
+    with pytest.raises(Misconfigured) as error:
+        shaped(
+            mapping(inputs=["x", "y"], partner_inference_id="{key}"), pinned={"x": "BIGINT", "y": "DOUBLE"}, x="'7'"
+        )
+    for text in ("'x' is VARCHAR now and was BIGINT", "no column 'y' any more; it was DOUBLE", "no column 'key'"):
+        assert text in str(error.value)
 
 
 # --------------------------------------------------------------------------------------------------- the event's time

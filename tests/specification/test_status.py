@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.world import World, after, row, rows
@@ -146,6 +147,7 @@ def test_rejects_are_the_sum_of_their_reasons() -> None:
     ("cursor", "reach", "mark", "lag"),
     [
         ({"start": 0, "type": "integer"}, (0, 4711), "4711", None),
+        ({"start": f"{UUID(int=0)}"}, (0, 4711), f"{UUID(int=4711)}", None),
         ({"start": 0}, (0, 4711), "4711", None),
         ({"type": "date"}, (19_844, 19_845), "2024-05-02", 86_400),
         ({}, (19_844, 19_845), "2024-05-02", 86_400),
@@ -171,6 +173,7 @@ def test_a_date_means_midnight_in_the_cursors_zone() -> None:
 def test_the_type_that_a_job_declares_needs_no_look_at_what_was_scanned() -> None:
     assert cursor_kind(job(type="date"), {}).type == "date"
     assert cursor_kind(job(), {}).type == "timestamp"
+    assert cursor_kind(job(start="00000000-0000-0000-0000-000000000000"), {}).type == "uuid"
 
 
 def test_lanes_are_named_where_there_are_several() -> None:

@@ -17,8 +17,11 @@ from tidepost.cli import (
     init,
     ledger,
     plan,
+    purge,
+    reconcile,
     rejects,
     release,
+    resend,
     sandbox,
     skip,
     status,
@@ -32,10 +35,28 @@ from tidepost.cli.session import Session
 
 __all__ = ["app", "run"]
 
-_MODULES: Final = (demo, init, validate, plan, upload, backfill, status, rejects, release, skip, ledger, sandbox)
+_MODULES: Final = (
+    demo,
+    init,
+    validate,
+    plan,
+    upload,
+    backfill,
+    status,
+    rejects,
+    release,
+    skip,
+    reconcile,
+    resend,
+    purge,
+    ledger,
+    sandbox,
+)
 """What declares the commands, by being imported."""
 
-_ORDER: Final = "demo init validate plan run backfill status rejects release skip sandbox version".split()
+_ORDER: Final = (
+    "demo init validate plan run backfill status reconcile resend rejects release skip purge sandbox version".split()
+)
 _INTERRUPTED: Final = 130
 # Newer versions of Typer carry their own Click, so its root of usage errors is found by way of Typer's own name.
 _UsageError: Final[type[Exception]] = next(

@@ -1,7 +1,7 @@
 """Errors at the edge: three lines for people or one JSON document, and the exit code that says what to do.
 
 0 done, or nothing new   1 a bug   2 misconfigured   3 refused or held   4 retry later   5 outcome unknown
-6 held by another run    130, 143 stopped at once by a second Ctrl-C or SIGTERM
+6 held by another run    7 rows are lost, missing or doubled    130, 143 stopped at once by a second Ctrl-C or SIGTERM
 """
 
 from __future__ import annotations

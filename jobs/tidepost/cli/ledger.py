@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tidepost.job import Job
     from tidepost.ledger.summary import AuditEntry
     from tidepost.model import Stream
+    from tidepost.ports import StagingArea
     from tidepost.project import Project
     from tidepost.rebuild import Rebuilt
     from tidepost.run import World
-    from tidepost.staging.local import LocalStaging
 
 Why: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="For the record: why.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")]
@@ -106,7 +106,7 @@ def _jobs(project: Project, names: Sequence[str] | None) -> tuple[list[Job], lis
     return list(definitions.jobs), [error.message for error in definitions.problems]
 
 
-def _rebuilt(job: Job, found: Found, ledger: Any, staging: LocalStaging, who: str) -> Rebuilt:
+def _rebuilt(job: Job, found: Found, ledger: Any, staging: StagingArea, who: str) -> Rebuilt:
     from tidepost.engine import Engine  # noqa: PLC0415
     from tidepost.rebuild import rebuild as take_over  # noqa: PLC0415
 
@@ -260,12 +260,11 @@ def _proposal(world: World, stream: Stream, position: str) -> Proposal:
 
 def _bound(world: World, kind: CursorKind, frontier: int, wanted: int) -> int | None:
     """The end of what a run may read between the frontier and a position; None where there is no settled row."""
-    from tidepost.cursor import CursorType  # noqa: PLC0415
     from tidepost.plan import bound  # noqa: PLC0415
     from tidepost.ranges import Range  # noqa: PLC0415
 
     limit = wanted
-    if kind.type is not CursorType.INTEGER:
+    if kind.timed:
         settled = min(world.clock(), world.source.clock() or float("inf")) - world.job.cursor.settle.total_seconds()
         limit = min(wanted, kind.floor(int(settled * 1_000_000) * 1_000))
     if limit <= frontier:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Stream
-    from tidepost.staging.local import LocalStaging
+    from tidepost.ports import StagingArea
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def rejects(
     return 0
 
 
-def _files(job: Job, ledger: SqlLedger, staging: LocalStaging, limit: int, show_rows: bool) -> Iterator[File]:
+def _files(job: Job, ledger: SqlLedger, staging: StagingArea, limit: int, show_rows: bool) -> Iterator[File]:
     """The newest files of what staging set aside, then of what destinations refused, newest first."""
     from tidepost.model import StreamName  # noqa: PLC0415
     from tidepost.rejects import rejects_key  # noqa: PLC0415
@@ -90,20 +90,20 @@ def _files(job: Job, ledger: SqlLedger, staging: LocalStaging, limit: int, show_
             key = rejects_key(stream, cut.cut)
             between = f"{short(kind.format(cut.range.start))} → {short(kind.format(cut.range.end))}"
             rows = _rows(staging, key)[:limit] if show_rows else []
-            yield File(f"cut {cut.cut}", between, cut.reasons, str(staging.root / key), rows)
+            yield File(f"cut {cut.cut}", between, cut.reasons, staging.where(key), rows)
         yield from _refused(staging, stream, limit, show_rows)
 
 
-def _refused(staging: LocalStaging, stream: Stream, limit: int, show_rows: bool) -> Iterator[File]:
+def _refused(staging: StagingArea, stream: Stream, limit: int, show_rows: bool) -> Iterator[File]:
     for key in sorted(staging.list(f"{stream.prefix}/_tidepost/refused"), reverse=True)[:limit]:
         sequence, destination = key.rpartition("/")[2].removesuffix(".parquet").split(".", 1)
         rows = _rows(staging, key)
         reasons = Counter(str(row["reason"]) for row in rows)
         shown = rows[:limit] if show_rows else []
-        yield File(f"slice {int(sequence)} at {destination}", "", reasons, str(staging.root / key), shown)
+        yield File(f"slice {int(sequence)} at {destination}", "", reasons, staging.where(key), shown)
 
 
-def _rows(staging: LocalStaging, key: str) -> list[dict[str, Any]]:
+def _rows(staging: StagingArea, key: str) -> list[dict[str, Any]]:
     from tidepost.rejects import read_rejects  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = read_rejects(staging, key).to_pylist()

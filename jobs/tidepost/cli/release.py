@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidepost.cli.command import JobName, command
+from tidepost.cli.ledger import written_by_hand
 from tidepost.cli.output import count, write
 from tidepost.cli.session import Session, existing_ledger
 from tidepost.errors import Misconfigured
@@ -25,28 +27,35 @@ def release(
     job: JobName,
     sequence: Annotated[int, typer.Argument(metavar="SLICE", help="The slice's number, as status shows it.")],
     why: Annotated[str, typer.Option(metavar="TEXT", help="For the record: why its rows may go.")],
+    arrived: Annotated[
+        bool,
+        typer.Option("--arrived", help="What was sent without an answer did arrive: it is not sent again."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
 ) -> int:
     """Let a held slice go.
 
     What of it can be sent is sent by the next run. Who did it and why is recorded.
     """
-    from tidepost.ledger.owner import this_person  # noqa: PLC0415 - the ledger's database is heavy
+    from tidepost.acts import release as let_go  # noqa: PLC0415 - the ledger's database is heavy
     from tidepost.model import StreamName  # noqa: PLC0415
+    from tidepost.publish import agree  # noqa: PLC0415
+    from tidepost.wire import staging_of  # noqa: PLC0415
 
-    if not why.strip():
-        raise Misconfigured("--why is empty", hint="Whoever looks at the record later will want to know.")
+    word = written_by_hand(why, time.time())
     project = session.project()
     project.job(job)
+    staging = staging_of(project)
     with existing_ledger(project) as ledger:
         stream = None if ledger is None else ledger.plans.find(job, StreamName.INFERENCES)
         if ledger is None or stream is None:
             raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
+        agree(ledger, staging, stream)
         row = _held(ledger, stream, sequence)
         if not (yes or _confirmed(job, row)):
             session.answer({"job": job, "slice": sequence, "released": []}, "nothing was released")
             return 0
-        freed = ledger.deliveries.release(stream, sequence, who=this_person(), why=why)
+        freed = let_go(ledger, staging, stream, sequence, word, arrived=arrived)
     session.answer(
         {"job": job, "slice": sequence, "rows": row.rows, "released": [one.destination for one in freed]},
         f"slice {sequence} ({count(row.rows, 'row')}) may go to {', '.join(one.destination for one in freed)}\n"

@@ -89,7 +89,8 @@ def _checked(project: Project, job: Job | Checked, connect: bool) -> Checked:
 
 def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
     """What was found, in words. Raises Misconfigured for what would keep a run from beginning, and Retryable."""
-    from tidepost.engine import Engine  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.drift import check_pinned, check_source  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.engine import Engine  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415
     from tidepost.run import start_of  # noqa: PLC0415
     from tidepost.shape import shape  # noqa: PLC0415
@@ -101,13 +102,18 @@ def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
         columns, kind = source.columns(), source.cursor()
     start_of(resolved, kind)
     stream = None if ledger is None else ledger.plans.find(job.name, StreamName.INFERENCES)
+    pinned = {} if stream is None else stream.pinned
     staged = shape(
         resolved.mapping,
         columns,
-        pinned={} if stream is None else stream.pinned,
+        pinned=pinned,
         finite_only=resolved.limits.non_finite == "reject",
+        quarantine=resolved.drift == "quarantine",
     ).staged
+    check_pinned(staged, pinned)
+    told = () if stream is None or not pinned else check_source(resolved, stream.columns, columns)
     found = f"valid; cursor {job.cursor.column} ({kind.type}), {count(len(staged), 'column')} to send"
+    found = "; ".join([found, *told])
     if not connect:
         return found
     with closing_destination(destination_of(resolved)) as destination:

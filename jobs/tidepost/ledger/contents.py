@@ -92,8 +92,10 @@ def published_parts(stream: Stream, window: Range | None) -> list[Conditions]:
     return [*filed, (*meets, parts.c.width == len(WIDTHS))]
 
 
-def write_parts(connection: Connection, stream: Stream, sequence: int, finished: Iterable[Part]) -> None:
-    """Add a slice's parts, whose row is there already."""
+def write_parts(
+    connection: Connection, stream: Stream, sequence: int, finished: Iterable[Part], *, now: float | None = None
+) -> None:
+    """Add a slice's parts, whose row is there already; those that are purged count as purged `now`."""
     rows = [
         {
             "stream": stream.id,
@@ -108,6 +110,7 @@ def write_parts(connection: Connection, stream: Stream, sequence: int, finished:
             "width": _width(part),
             "token": part.token,
             "batch_id": part.batch_id,
+            "purged_at": now if part.purged else None,
         }
         for part in finished
     ]
@@ -165,4 +168,5 @@ def _part(row: Row[Any], hours: dict[int, int]) -> Part:
         hours,
         row.token,
         row.batch_id,
+        row.purged_at is not None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -26,8 +27,8 @@ from tidepost.model import (
     Stream,
 )
 
-# Where a delivery stays. Only `release` leads out of `held`; nothing leads out of `closed`, or the mark would move
-# back.
+# Where a delivery stays. Only `release` leads out of `held`, and only `reopen` out of `closed`: what was reopened
+# does not cap the mark, or it would move back.
 _ENDS: Final = (DeliveryState.HELD, DeliveryState.CLOSED)
 _ENROLLED_AT_ONCE: Final = 1_000
 
@@ -144,10 +145,18 @@ class SqlDeliveries:
                 new += create_missing(connection, stream, destination, self._database.now(connection), these)
 
     def release(
-        self, stream: Stream, sequence: int, *, who: str, why: str, destination: str | None = None
+        self,
+        stream: Stream,
+        sequence: int,
+        *,
+        who: str,
+        why: str,
+        destination: str | None = None,
+        arrived: bool = False,
     ) -> tuple[Delivery, ...]:
         """Let the held deliveries of a slice go, at one destination or at all, and return them; recorded in the
-        audit. At all: the slice is not held any more, for destinations that join later either."""
+        audit. At all: the slice is not held any more, for destinations that join later either. `arrived`: what was
+        sent of them without an answer counts as accepted, on the word of whoever says so."""
         this = and_(slices.c.stream == stream.id, slices.c.sequence == sequence)
         held = and_(
             deliveries.c.stream == stream.id,
@@ -176,7 +185,67 @@ class SqlDeliveries:
             these = [row.id for row in rows]
             freed = {"state": DeliveryState.TODO, "reason": "", "changed_at": now, "released_at": now}
             connection.execute(update(deliveries).where(deliveries.c.id.in_(these)).values(freed))
+            if arrived:
+                _take_for_arrived(connection, these, now)
             return tuple(_delivery(_row(connection, one, lock=False)) for one in these)
+
+    def reopen(
+        self, stream: Stream, destination: str, lost: Mapping[int, int], *, who: str, why: str
+    ) -> tuple[Delivery, ...]:
+        """Open closed deliveries again, `lost` rows of each (by slice) being not there any more, and return those
+        that were closed, by slice; recorded in the audit. Repeating it is harmless: an open one stays as it is, and
+        so does one that was skipped."""
+        closed = (
+            deliveries.c.stream == stream.id,
+            deliveries.c.destination == destination,
+            deliveries.c.state == DeliveryState.CLOSED,
+            deliveries.c.reason.not_like("skipped: %"),
+        )
+        found: list[Delivery] = []
+        with self._database.write() as connection:
+            lock(connection, stream)  # a purge of these slices sees them open, or they see it
+            now = self._database.now(connection)
+            for sequence, rows in sorted(lost.items()):
+                this = select(deliveries).where(*closed, deliveries.c.sequence == sequence)
+                row = connection.execute(this.with_for_update()).first()
+                if row is None:
+                    continue
+                again = {
+                    "state": DeliveryState.SENT,
+                    "arrived": max(0, row.arrived - rows),
+                    "reason": "",
+                    "closed_at": None,
+                    "changed_at": now,
+                    "reopened_at": now,
+                }
+                connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(again))
+                entry = {
+                    "job": stream.job,
+                    "at": now,
+                    "who": who,
+                    "what": f"reopened slice {sequence} of {stream.name} at {destination}",
+                    "old": f"closed, {row.arrived} of {row.rows} rows arrived",
+                    "new": f"{rows} rows are not there and are sent again",
+                    "why": why,
+                }
+                connection.execute(insert(audit).values(entry))
+                found.append(_delivery(_row(connection, row.id, lock=False)))
+        return tuple(found)
+
+
+def _take_for_arrived(connection: Connection, these: Sequence[int], now: float) -> None:
+    """Answer the sends of some deliveries that have no answer: somebody said that they arrived."""
+    silent = select(sends).where(
+        sends.c.delivery.in_(these), sends.c.state.in_((SendState.INTENT, SendState.UNKNOWN))
+    )
+    for send in connection.execute(silent).all():
+        answered = {"state": SendState.ACCEPTED, "detail": said_to_have_arrived(send.rows), "answered_at": now}
+        connection.execute(update(sends).where(sends.c.id == send.id).values(answered))
+
+
+def said_to_have_arrived(rows: int) -> str:
+    """The detail of a send that counts as accepted on somebody's word."""
+    return json.dumps({"accepted": rows, "failed": 0, "found": "said by hand"})
 
 
 def create_missing(
@@ -298,7 +367,8 @@ def _delivery(row: Row[Any]) -> Delivery:
         row.arrived,
         row.refused,
         row.reason,
-        row.released_at is not None,
+        row.released_at,
+        row.reopened_at,
     )
 
 

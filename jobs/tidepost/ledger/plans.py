@@ -32,7 +32,7 @@ class SqlPlans:
         if row is not None and _same(row, identity) == row.identity:
             return _stream(row)
         with self._database.write() as connection:
-            fresh = {"job": job, "name": name, "identity": {}, "pinned": {}}
+            fresh = {"job": job, "name": name, "identity": {}, "pinned": {}, "columns": {}}
             numbers = {"published": 0, "last_sequence": 0, "planned": 0}
             connection.execute(self._database.absent(streams).values({**fresh, **numbers}))
             row = connection.execute(known.with_for_update()).one()
@@ -45,6 +45,11 @@ class SqlPlans:
         with self._database.read() as connection:
             row = connection.execute(known).first()
         return None if row is None else _stream(row)
+
+    def know(self, stream: Stream, columns: Mapping[str, str]) -> None:
+        with self._database.write() as connection:
+            this = update(streams).where(streams.c.id == stream.id)
+            connection.execute(this.values(columns=dict(columns)))
 
     def coverage(self, stream: Stream) -> Coverage:
         with self._database.read() as connection:
@@ -152,7 +157,8 @@ def cut_of(row: Row[Any]) -> Cut:
 
 
 def _stream(row: Row[Any]) -> Stream:
-    return Stream(row.id, row.job, StreamName(row.name), row.published, row.planned, row.last_sequence, row.pinned)
+    numbers = (row.published, row.planned, row.last_sequence)
+    return Stream(row.id, row.job, StreamName(row.name), *numbers, row.pinned, row.columns)
 
 
 def _same(row: Row[Any], identity: Mapping[str, str]) -> dict[str, str]:

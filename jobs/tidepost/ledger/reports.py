@@ -33,7 +33,7 @@ _LATELY: Final = 7 * 86_400.0
 _ARRIVING: Final = (DeliveryState.SENT, DeliveryState.CLOSED)
 _IN_FLIGHT: Final = (DeliveryState.SENDING, DeliveryState.UNKNOWN)
 _WAITING: Final = (DeliveryState.TODO, DeliveryState.HELD)
-_MAY_HAVE_LANDED: Final = (SendState.INTENT, SendState.ACCEPTED)
+_MAY_HAVE_LANDED: Final = (SendState.INTENT, SendState.ACCEPTED, SendState.UNKNOWN)
 _NOT_CLOSED: Final = (*OPEN_DELIVERIES, DeliveryState.HELD)
 
 
@@ -332,7 +332,15 @@ def _destination(
 
 def _not_closed(connection: Connection, stream: int, destination: str) -> list[OpenSlice]:
     chosen = (
-        select(deliveries.c.sequence, deliveries.c.state, cuts.c.kind, cuts.c.start, cuts.c.end, cuts.c.lane)
+        select(
+            deliveries.c.sequence,
+            deliveries.c.state,
+            deliveries.c.reopened_at,
+            cuts.c.kind,
+            cuts.c.start,
+            cuts.c.end,
+            cuts.c.lane,
+        )
         .join_from(
             deliveries,
             slices,
@@ -346,7 +354,14 @@ def _not_closed(connection: Connection, stream: int, destination: str) -> list[O
         )
     )
     found = [
-        OpenSlice(row.sequence, ScanKind(row.kind), Range(row.start, row.end), row.lane, DeliveryState(row.state))
+        OpenSlice(
+            row.sequence,
+            # The mark has passed what was reopened, and never moves back.
+            ScanKind(row.kind) if row.reopened_at is None else ScanKind.REPAIR,
+            Range(row.start, row.end),
+            row.lane,
+            DeliveryState(row.state),
+        )
         for row in connection.execute(chosen)
     ]
     return sorted(found, key=lambda one: one.sequence)

@@ -40,6 +40,7 @@ class Restored:
     hours:   rows that should be there, by hour of event time
     refused: of these, rows that the destination refused
     sends:   in their order; numbers of the ledger in them mean nothing
+    released: a person let it go, and nothing was sent of it since
     """
 
     sequence: int
@@ -51,6 +52,7 @@ class Restored:
     refused: Mapping[int, int]
     reason: str
     sends: tuple[Send, ...]
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class SqlRestore:
         anything of the stream already, Retryable where a cut's number was taken meanwhile."""
         this = select(streams).where(streams.c.job == what.job, streams.c.name == what.name)
         with self._database.write() as connection:
-            fresh = {"job": what.job, "name": what.name, "identity": {}, "pinned": {}}
+            fresh = {"job": what.job, "name": what.name, "identity": {}, "pinned": {}, "columns": {}}
             numbers = {"published": 0, "last_sequence": 0, "planned": 0}
             connection.execute(self._database.absent(streams).values({**fresh, **numbers}))
             row = connection.execute(this.with_for_update()).one()
@@ -164,7 +166,7 @@ class SqlRestore:
 
 def may_have_landed(told: Iterable[tuple[int, SendState]]) -> set[int]:
     """The parts of which, by their sends (part, state), anything may be at the destination."""
-    return {part for part, state in told if state in (SendState.INTENT, SendState.ACCEPTED)}
+    return {part for part, state in told if state in (SendState.INTENT, SendState.ACCEPTED, SendState.UNKNOWN)}
 
 
 def _write(connection: Connection, stream: Stream, what: Takeover, now: float) -> None:
@@ -231,7 +233,7 @@ def _write_slice(connection: Connection, stream: Stream, one: Slice, at: Mapping
         "published_at": now,
     }
     connection.execute(insert(slices).values(published))
-    write_parts(connection, stream, one.sequence, one.parts)
+    write_parts(connection, stream, one.sequence, one.parts, now=now)
 
 
 def _write_delivery(connection: Connection, stream: Stream, one: Restored, now: float) -> None:
@@ -247,6 +249,7 @@ def _write_delivery(connection: Connection, stream: Stream, one: Restored, now: 
         "created_at": now,
         "changed_at": now,
         "closed_at": now if one.state is DeliveryState.CLOSED else None,
+        "released_at": now if one.released else None,
     }
     number = connection.execute(insert(deliveries).values(values).returning(deliveries.c.id)).scalar_one()
     hours = [

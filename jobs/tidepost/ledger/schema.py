@@ -89,6 +89,7 @@ streams = Table(
     Column("name", Text, nullable=False),
     Column("identity", JSON, nullable=False),
     Column("pinned", JSON, nullable=False),
+    Column("columns", JSON, nullable=False),
     Column("published", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("planned", BigInteger, nullable=False),
@@ -213,6 +214,7 @@ parts = Table(
     Column("width", Integer, nullable=False),
     Column("token", Text, nullable=False),
     Column("batch_id", Text),
+    Column("purged_at", Double),
     ForeignKeyConstraint(["stream", "sequence"], ["slices.stream", "slices.sequence"]),
     Index(None, "stream", "width", "event_min", "event_max"),
 )
@@ -245,6 +247,7 @@ deliveries = Table(
     Column("changed_at", Double, nullable=False),
     Column("closed_at", Double),
     Column("released_at", Double),
+    Column("reopened_at", Double),
     ForeignKeyConstraint(["stream", "sequence"], ["slices.stream", "slices.sequence"]),
     UniqueConstraint("stream", "destination", "sequence"),
     Index(None, "stream", "sequence", "destination", "state"),

@@ -15,7 +15,8 @@ from tidepost.ledger.engine import Database
 from tidepost.ledger.leases import verify
 from tidepost.ledger.plans import by_lane, lock, write_bucket
 from tidepost.ledger.schema import SliceState, cuts, scanned, slices, streams
-from tidepost.model import Bucket, Cut, CutState, Delivery, Lease, Slice, Stream, Tally
+from tidepost.ledger.schema import parts as files
+from tidepost.model import Bucket, Cut, CutState, Delivery, Lease, Part, Slice, Stream, Tally
 from tidepost.ports import Published
 from tidepost.ranges import Range
 
@@ -92,6 +93,14 @@ class SqlSlices:
             row = _publishing(connection, stream)
             return None if row is None else read_slice(connection, stream.id, row.sequence)
 
+    def restaged(self, stream: Stream, sequence: int, parts: Sequence[Part]) -> None:
+        with self._database.write() as connection:
+            lock(connection, stream)
+            for part in parts:
+                this = (files.c.stream == stream.id, files.c.sequence == sequence, files.c.number == part.number)
+                again = {"size": part.size, "sha256": part.sha256, "purged_at": None}
+                connection.execute(update(files).where(*this, files.c.rows == part.rows).values(again))
+
     def withdraw(self, stream: Stream, sequence: int) -> None:
         with self._database.write() as connection:
             at = lock(connection, stream)
@@ -162,7 +171,7 @@ def _pin(connection: Connection, stream: Stream, pinned: Mapping[str, str], colu
             raise Misconfigured(
                 f"column {column!r} of {stream.prefix} was {old} in the first slice and is {new} now",
                 safe="Nothing was published.",
-                hint=f"Declare the column's type, or cast it in the query, so that it is {old} again.",
+                hint="What a stream sends is fixed by its first slice: put the mapping back, or rename the job.",
             )
 
 

@@ -76,6 +76,13 @@ def routes(platform: Platform, recent: Recent) -> APIRouter:
             raise BadRequest(error.message) from error
         return JSONResponse({"faults": platform.faults.shown()}, status_code=201)
 
+    @api.post("/sandbox/models/{model_id}/lose")
+    async def lose(model_id: str, request: Request) -> Response:
+        ids = (await _object(request)).get("ids")
+        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+            raise BadRequest("ids must be a list of partner inference ids")
+        return JSONResponse({"rows": platform.lose(platform.model(unquote(model_id)), ids)})
+
     return api
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -276,6 +276,15 @@ class Platform:
             raise BadRequest("the model has no reference data", status=404)
         with self.database.transaction() as cur:
             cur.execute("INSERT OR REPLACE INTO references_closed VALUES (?, ?)", [model.number, total])
+
+    def lose(self, model: Model, ids: Sequence[str]) -> int:
+        """Forget inferences that were stored, as a platform does after an accident; returns how many rows went."""
+        with self.database.transaction() as cur:
+            gone = cur.execute(
+                f'DELETE FROM inferences_{model.number} WHERE "#id" IN (SELECT unnest($ids::VARCHAR[])) RETURNING 1',
+                {"ids": list(ids)},
+            ).fetchall()
+        return len(gone)
 
     def query(self, model: Model, body: object, *, piece: int = 10_000) -> Iterator[list[str]]:
         """The answer's rows as JSON texts, in pieces, of one snapshot; a query that cannot be answered raises

@@ -129,6 +129,11 @@ class SandboxProcess:
         """Puts one more fault in force; with a `count`, for that many requests."""
         self._call("POST", "/sandbox/faults", asdict(fault))
 
+    def lose(self, model_id: str, ids: Sequence[str]) -> int:
+        """Let a model's inferences with these ids be gone; returns how many rows went."""
+        path = f"/sandbox/models/{quote(model_id, safe='')}/lose"
+        return int(self._call("POST", path, {"ids": list(ids)})["rows"])
+
     def wait_until_loaded(self, *, seconds: float = 60.0) -> None:
         """Returns when nothing accepted is left to load; TidepostError when that takes longer than `seconds`."""
         until = time.monotonic() + seconds

@@ -1,8 +1,7 @@
-"""A source that DuckDB reads itself: parquet, CSV and JSON files, and DuckDB databases, on local disk."""
+"""A source that DuckDB reads itself: parquet, CSV and JSON files, and DuckDB databases."""
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,12 @@ from typing import TYPE_CHECKING
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.engine import Engine, translated
 from tidepost.errors import Misconfigured
-from tidepost.ports import CURSOR, Relation, Survey
+from tidepost.paths import PathTemplate
+from tidepost.ports import CURSOR, FILE, Layout, Relation, Survey
 from tidepost.ranges import Range
-from tidepost.sources.footers import Footers
+from tidepost.sources.files import Files, Pattern, described
+from tidepost.sources.listing import File, Store
+from tidepost.sources.local import LocalFiles
 from tidepost.sources.positions import CursorColumn, cursor_column
 from tidepost.sources.wrap import END, START, check_query, has_placeholders
 from tidepost.sql import quote_identifier, quote_literal
@@ -22,8 +24,12 @@ from tidepost.sql import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-READERS = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json"}
-BOUND_TYPES = {CursorType.DATE: "DATE", CursorType.INTEGER: "BIGINT", CursorType.TIMESTAMP: "TIMESTAMPTZ"}
+BOUND_TYPES = {
+    CursorType.DATE: "DATE",
+    CursorType.INTEGER: "BIGINT",
+    CursorType.TIMESTAMP: "TIMESTAMPTZ",
+    CursorType.UUID: "UUID",
+}
 OUTSIDE = "source.query gave a row whose cursor is outside of {start} and {end}; such a row would be lost"
 
 
@@ -31,8 +37,10 @@ OUTSIDE = "source.query gave a row whose cursor is outside of {start} and {end};
 class Origin:
     """Where the rows come from: exactly one of files, query or table.
 
-    files:    glob patterns with absolute paths
+    files:    path templates (see `paths.py`) that begin at `/` or `s3://`
     format:   of the files: parquet, csv or json
+    slack:    seconds by which rows may lie away from where a template says; None: its unit
+    cache:    the folder for what is learnt of the files, kept if it is there; None: nothing is kept
     database: a DuckDB file that `query` or `table` reads, opened read-only
     """
 
@@ -41,6 +49,8 @@ class Origin:
     query: str | None = None
     table: str | None = None
     database: Path | None = None
+    slack: float | None = None
+    cache: Path | None = None
 
 
 class DuckDBSource:
@@ -66,16 +76,19 @@ class DuckDBSource:
         self._declared = declared
         self._zone = zone
         self._known: dict[str, str] | None = None
-        self._footers: Footers | None = None
+        self._files = _files(origin, column, zone) if origin.files else None
 
     # ------------------------------------------------------------------------------------------ the port
 
     def columns(self) -> Mapping[str, str]:
         if self._known is None:
             with self._connection() as connection:
+                if self._files is not None:
+                    self._known = self._files.columns(connection)
+                    return self._known
                 if self._origin.query is not None:
                     check_query(connection, self._origin.query)
-                self._known = _described(connection, self._rows(self._files(), bound=False))
+                self._known = described(connection, self._rows(bound=False))
         return self._known
 
     def cursor(self) -> CursorKind:
@@ -84,39 +97,57 @@ class DuckDBSource:
     def clock(self) -> float | None:
         return None
 
+    def warnings(self) -> Sequence[str]:
+        return ()
+
     def survey(self, window: Range) -> Survey:
         cursor = self._cursor()
         where, values = cursor.within(window)
         with self._connection() as connection:
-            nulls = self._null_cursors(connection)
-            files = self._near(connection, window)
-            rows = f"SELECT {cursor.position} AS p FROM ({self._rows(files)}) WHERE {where}"
-            lowest, highest = _two(connection, f"SELECT min(p), max(p) FROM ({rows})", values)
-            if lowest is None or highest is None:
+            found, ends, nulls = self._looked_at(connection, cursor, window)
+            rows = f"SELECT {cursor.position} AS p FROM ({found}) WHERE {where}"
+            if ends is None:
+                lowest, highest = _two(connection, f"SELECT min(p), max(p) FROM ({rows})", values)
+                ends = None if lowest is None or highest is None else Range(lowest, highest + 1)
+            ends = ends and ends.clamp(window)
+            if ends is None:
                 return Survey(None, (), nulls)
-            width = cursor.width(highest - lowest)
+            width = cursor.width(ends.end - 1 - ends.start)
             counted = connection.execute(
-                f"SELECT b, count(*) FROM (SELECT p - (p % {width} + {width}) % {width} AS b FROM ({rows})) "
+                f"SELECT p - (p % {width} + {width}) % {width} AS b, count(*), max(p) FROM ({rows}) "
                 f"GROUP BY b ORDER BY b",
                 values,
             ).fetchall()
-            return Survey(highest, tuple((max(int(b), window.start), int(n)) for b, n in counted), nulls)
+            highest = max((int(last) for _, _, last in counted), default=None)
+            return Survey(highest, tuple((max(int(b), window.start), int(n)) for b, n, _ in counted), nulls)
 
     @contextmanager
     def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> Iterator[Relation]:
         self._attach(connection)
         cursor = self._cursor()
         where, values = cursor.within(window)
-        rows = self._rows(self._near(connection, window))
-        types = self.columns()
-        pruned = bool(self._origin.files) and self._origin.format == "parquet"
-        # Files may spell a column in several ways, which are one to DuckDB.
-        have = {name.lower(): of for name, of in (_described(connection, rows) if pruned else types).items()}
-        chosen = [_as_known(name, types[name], have.get(name.lower())) for name in columns]
-        position = f"{cursor.position} AS {quote_identifier(CURSOR)}"
+        layouts: Mapping[str, Layout] = {}
+        if self._files is None:
+            rows = self._rows()
+        else:
+            near = self._files.within(cursor, self._files.listed(connection, cursor, window), window)
+            layouts = self._odd(connection, self._files, near)
+            names = list(dict.fromkeys([*columns, self._name]))
+            rows = self._files.typed(connection, near, self.columns(), names, named=bool(layouts))
+        chosen = [quote_identifier(name) for name in columns]
+        position = f"{cursor.carried} AS {quote_identifier(CURSOR)}"
+        file = [quote_identifier(FILE)] if layouts else []
         if self._origin.query is not None and has_placeholders(self._origin.query):
             where = f"CASE WHEN {where} THEN true ELSE error({quote_literal(OUTSIDE)}) END"
-        yield Relation(f"SELECT {', '.join([*chosen, position])} FROM ({rows}) WHERE {where}", values)
+        yield Relation(f"SELECT {', '.join([*chosen, position, *file])} FROM ({rows}) WHERE {where}", values, layouts)
+
+    def layouts(self, window: Range) -> Mapping[str, Layout]:
+        if self._files is None or self._origin.format == "json":
+            return {}
+        with self._connection() as connection:
+            cursor = self._cursor()
+            near = self._files.within(cursor, self._files.listed(connection, cursor, window), window)
+            return self._odd(connection, self._files, near)
 
     # ------------------------------------------------------------------------------------------- its SQL
 
@@ -157,69 +188,68 @@ class DuckDBSource:
             )
         return column
 
-    def _files(self) -> list[str]:
-        """The files that match now, sorted; empty for a query or a table."""
-        if not self._origin.files:
-            return []
-        found = {name for pattern in self._origin.files for name in glob.glob(pattern, recursive=True)}  # noqa: PTH207
-        if not found:
-            raise Misconfigured(
-                f"source.files: nothing matches {', '.join(self._origin.files)}",
-                hint="Relative patterns start at the project's root.",
-            )
-        return sorted(found)
+    def _looked_at(
+        self, connection: DuckDBPyConnection, cursor: CursorColumn, window: Range
+    ) -> tuple[str, Range | None, int]:
+        """The cursor of what can hold rows of a window, as a SELECT; a range that holds all of it, if that is known
+        before it is read; and how many rows without a cursor were seen."""
+        if self._files is None:
+            return self._rows(), None, self._null_cursors(connection)
+        listed = self._files.listed(connection, cursor, window)
+        near = self._files.within(cursor, listed, window)
+        nulls = self._files.nulls(connection, cursor, listed)
+        rows = self._files.typed(connection, near, self.columns(), [self._name])
+        return rows, self._files.ends(cursor, near), nulls
 
-    def _near(self, connection: DuckDBPyConnection, window: Range) -> list[str]:
-        """The files that can hold rows of a window: at least one, so that there is something to select from."""
-        files = self._files()
-        if not files or self._origin.format != "parquet":
-            return files
-        cursor = self._cursor()
-        if self._footers is None:
-            self._footers = Footers(cursor.name, cursor.type, cursor.position_of)
-        return self._footers.within(connection, files, cursor.near(window))
+    def _odd(self, connection: DuckDBPyConnection, files: Files, near: Sequence[File]) -> dict[str, Layout]:
+        """The files whose own columns are not those of all files together. One that lacks the cursor has no row in
+        any range."""
+        types = {name.lower(): of for name, of in self.columns().items()}
+        return {
+            path: layout
+            for path, layout in files.layouts(connection, near).items()
+            if self._name.lower() in layout and any(layout.get(name) not in ("", of) for name, of in types.items())
+        }
 
-    def _rows(self, files: Sequence[str], *, bound: bool = True) -> str:
-        """The source as a SELECT; a query with placeholders is given the range's ends (NULL while describing)."""
-        origin = self._origin
-        if origin.query is not None:
-            text = f"{origin.query}\n"  # its last line may end in a comment
+    def _rows(self, *, bound: bool = True) -> str:
+        """A query or a table as a SELECT; a query with placeholders is given the range's ends (NULL while
+        describing)."""
+        if self._origin.query is not None:
+            text = f"{self._origin.query}\n"  # its last line may end in a comment
             if not has_placeholders(text):
                 return text
             of = self._cursor().bound if self._known else BOUND_TYPES[self._declared or CursorType.TIMESTAMP]
             start, end = (f"CAST({f'${name}' if bound else 'NULL'} AS {of})" for name in ("_lo", "_hi"))
             return text.replace(START, start).replace(END, end)
-        if origin.table is not None:
-            return "SELECT * FROM " + ".".join(quote_identifier(name) for name in origin.table.split("."))
-        listed = ", ".join(quote_literal(file) for file in files)
-        options = f"union_by_name = true{self._folders(files)}"
-        return f"SELECT * FROM {READERS[origin.format]}([{listed}], {options})"
-
-    def _folders(self, files: Sequence[str]) -> str:
-        """The types of columns that come from folders such as `month=01`, as all files together give them: of some
-        files alone, '01' might become 1, and an id made of it another."""
-        known = self._known or {}
-        names = {part.partition("=")[0] for file in files for part in Path(file).parent.parts if "=" in part}
-        types = ", ".join(f"{quote_literal(name)}: {known[name]}" for name in sorted(names & known.keys()))
-        return f", hive_types = {{{types}}}" if types else ""
+        return "SELECT * FROM " + ".".join(quote_identifier(name) for name in (self._origin.table or "").split("."))
 
     def _null_cursors(self, connection: DuckDBPyConnection) -> int:
         if self._origin.query is not None and has_placeholders(self._origin.query):
             return 0
         where = f"{quote_identifier(self._name)} IS NULL"
-        return _two(connection, f"SELECT count(*), 0 FROM ({self._rows(self._files())}) WHERE {where}", {})[0] or 0
+        return _two(connection, f"SELECT count(*), 0 FROM ({self._rows()}) WHERE {where}", {})[0] or 0
 
 
-def _described(connection: DuckDBPyConnection, rows: str) -> dict[str, str]:
-    return {str(row[0]): str(row[1]) for row in connection.execute(f"DESCRIBE SELECT * FROM ({rows})").fetchall()}
+def _files(origin: Origin, column: str, zone: str | None) -> Files:
+    """Raises Misconfigured for a path that cannot be read."""
+    patterns, stores = [], dict[str, Store]()
+    for text in origin.files:
+        try:
+            template = PathTemplate(text)
+        except ValueError as error:
+            raise Misconfigured(f"source.files: {text} {error}") from None
+        if template.root not in stores:
+            stores[template.root] = _store(template.root)
+        patterns.append(Pattern(template, stores[template.root]))
+    return Files(patterns, origin.format, column=column, zone=zone, slack=origin.slack, cache=origin.cache)
 
 
-def _as_known(name: str, known: str, have: str | None) -> str:
-    """A column with the type that all files together give it, though the files that are read may lack it."""
-    column = quote_identifier(name)
-    if have == known:
-        return column
-    return f"CAST({'NULL' if have is None else column} AS {known}) AS {column}"
+def _store(root: str) -> Store:
+    if not root.startswith("s3://"):
+        return LocalFiles()
+    from tidepost.sources.objects import S3Files  # noqa: PLC0415 - boto3 is heavy, and only needed here
+
+    return S3Files(root.removeprefix("s3://").rstrip("/"))
 
 
 def _two(connection: DuckDBPyConnection, sql: str, values: Mapping[str, object]) -> tuple[int | None, int | None]:

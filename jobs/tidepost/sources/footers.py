@@ -1,94 +1,136 @@
-"""Which parquet files of many can hold a range of the cursor, by the statistics in their footers.
+"""What the footers of parquet files say: which columns a file has, and which range of the cursor it can hold.
 
-A file's footer is read once, and again when the file's size or time of change differ. A file without statistics, or
-one that changed since, is never left out.
+A file's footer is read once, and again when the file's version differs. A file whose statistics are missing, or not
+certainly understood, is never left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidepost.cursor import CursorKind, CursorType
+from tidepost.errors import Misconfigured, Retryable
 from tidepost.ranges import Range
-from tidepost.sql import quote_literal
+from tidepost.sources.cache import Footer, load, save
+from tidepost.sources.listing import File
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-
-@dataclass(frozen=True, slots=True)
-class Footer:
-    """What one file's footer says of the cursor: its positions, None where it does not say or holds none.
-
-    certain: every row group with values has statistics
-    named:   the file has the column
-    """
-
-    version: tuple[int, int]
-    lowest: int | None
-    highest: int | None
-    certain: bool
-    named: bool = True
-
-    def meets(self, window: Range) -> bool:
-        if not self.certain:
-            return True
-        return (
-            self.lowest is not None
-            and self.highest is not None
-            and (self.lowest < window.end and self.highest >= window.start)
-        )
+AT_ONCE: Final = 16
+"""Footers that are read at the same time: on an object store nearly all of it is waiting."""
+FEW: Final = 4
+TICKS: Final = {"nanoseconds": 1, "microseconds": 1_000, "milliseconds": 1_000_000}
 
 
 class Footers:
     """The footers of one source's files.
 
-    column:   the cursor, a column of the files themselves
-    position: SQL of the position of a value of the column, given the value's SQL
+    column: the cursor, if it is a column of the files themselves
+    open:   what gives the bytes of a listed file, or its path
+    cache:  the local file that they are kept in
+    about:  what they are footers of, so that no other source's are taken for them
     """
 
-    def __init__(self, column: str, duckdb_type: str, position: Callable[[str], str]) -> None:
-        self._column = column
-        self._type = duckdb_type
-        self._position = position
-        self._known: dict[str, Footer] = {}
+    def __init__(self, column: str, open_: Callable[[File], str | IO[bytes]], cache: Path | None, about: str) -> None:
+        self._column = column.lower()
+        self._open = open_
+        self._cache = cache
+        self._about = about
+        self._known = {} if cache is None else load(cache, about)
 
-    def within(self, connection: DuckDBPyConnection, files: Sequence[str], window: Range) -> list[str]:
-        """The files that can hold positions of a window, and at least one that has the column if any does."""
-        versions = {file: _version(file) for file in files}
-        self._read(
-            connection,
-            [file for file in files if file not in self._known or self._known[file].version != versions[file]],
-            versions,
-        )
-        chosen = [file for file in files if self._known[file].meets(window)]
-        if any(self._known[file].named for file in chosen):
-            return chosen
-        named = [file for file in files if self._known[file].named]
-        return [*chosen, *named[:1]] if named else list(files)
+    def of(self, files: Sequence[File]) -> list[Footer]:
+        """The footer of each file. Raises Retryable for a file that is gone, Misconfigured for one that is no
+        parquet."""
+        known = self._known
+        new = [file for file in files if file.path not in known or known[file.path].version != file.version]
+        for file, footer in zip(new, self._read(new), strict=True):
+            known.pop(file.path, None)  # so that it is the newest known
+            known[file.path] = footer
+        if new and self._cache is not None:
+            save(self._cache, self._about, known, len(files))
+        return [known[file.path] for file in files]
 
-    def _read(
-        self, connection: DuckDBPyConnection, files: Sequence[str], versions: dict[str, tuple[int, int]]
-    ) -> None:
-        if not files:
+    def within(self, kind: CursorKind, files: Sequence[File], window: Range) -> list[File]:
+        """The files whose statistics can meet a window, and at least one that has the cursor if any does."""
+        pairs = list(zip(files, self.of(files), strict=True))
+        chosen = [(file, footer) for file, footer in pairs if footer.says != kind.type or footer.meets(window)]
+        if not any(footer.named for _, footer in chosen):
+            named = [pair for pair in pairs if pair[1].named]
+            chosen = [*chosen, *named[:1]] if named else pairs
+        return [file for file, _ in chosen]
+
+    def _read(self, files: Sequence[File]) -> Iterator[Footer]:
+        if len(files) <= FEW:
+            yield from map(self._look, files)
             return
-        listed = ", ".join(quote_literal(file) for file in files)
-        ends = [self._position(f"CAST({name} AS {self._type})") for name in ("stats_min_value", "stats_max_value")]
-        found = connection.execute(
-            f"SELECT file_name, min({ends[0]}), max({ends[1]}), "
-            f"bool_and(stats_min_value IS NOT NULL AND stats_max_value IS NOT NULL "
-            f"OR coalesce(stats_null_count, -1) = num_values) "
-            f"FROM parquet_metadata([{listed}]) WHERE lower(path_in_schema) = lower($column) GROUP BY file_name",
-            {"column": self._column},
-        ).fetchall()
-        for file in files:
-            self._known[file] = Footer(versions[file], None, None, certain=False, named=False)
-        for file, lowest, highest, certain in found:
-            self._known[str(file)] = Footer(versions[str(file)], lowest, highest, bool(certain))
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tidepost-footers") as pool:
+            yield from pool.map(self._look, files)
+
+    def _look(self, file: File) -> Footer:
+        try:
+            return self._footer(file, pq.read_metadata(self._open(file)))
+        except pa.ArrowException as error:
+            raise Misconfigured(
+                f"source.files: {file.path} is no parquet file that can be read: {str(error).splitlines()[0]}",
+                hint="Remove it, or write it whole: under another name first, then renamed.",
+            ) from error
+        except OSError as error:
+            raise Retryable(
+                f"source.files: {file.path} was there and cannot be read: {error.strerror or error}",
+                hint="Nothing was lost: run again, and the files are listed anew.",
+            ) from error
+
+    def _footer(self, file: File, metadata: Any) -> Footer:
+        schema = metadata.schema
+        text = str(schema).partition("\n")[2]  # its first line is an address in memory
+        sha = hashlib.sha256(text.encode()).hexdigest()
+        number = next((n for n in range(len(schema)) if schema.column(n).path.lower() == self._column), None)
+        if number is None:
+            return Footer(file.version, sha, nulls=metadata.num_rows)
+        chunks = [metadata.row_group(n).column(number) for n in range(metadata.num_row_groups)]
+        found = [chunk.statistics for chunk in chunks]
+        nulls = None
+        if all(one is not None and one.has_null_count for one in found):
+            nulls = sum(one.null_count for one in found)
+        says, position = _positions(schema.column(number))
+        ends = [one for one in found if one is not None and one.has_min_max]
+        certain = says is not None and all(
+            one is not None and (one.has_min_max or (one.has_null_count and one.null_count == chunk.num_values))
+            for one, chunk in zip(found, chunks, strict=True)
+        )
+        if not certain or position is None:
+            return Footer(file.version, sha, named=True, nulls=nulls)
+        return Footer(
+            file.version,
+            sha,
+            says=says,
+            lowest=min((position(one.min_raw) for one in ends), default=None),
+            highest=max((position(one.max_raw) for one in ends), default=None),
+            named=True,
+            nulls=nulls,
+        )
 
 
-def _version(file: str) -> tuple[int, int]:
-    stat = Path(file).stat()
-    return stat.st_size, stat.st_mtime_ns
+def _positions(column: Any) -> tuple[CursorType | None, Callable[[int], int] | None]:
+    """The type of cursor that a column of a file is, and what makes positions of the integers in its statistics.
+    Times without a zone are taken as if they were UTC. None for what is not certain."""
+    if column.physical_type not in ("INT32", "INT64") or column.max_repetition_level:
+        return None, None
+    logical = json.loads(column.logical_type.to_json())
+    match logical["Type"]:
+        case "Timestamp" if logical["timeUnit"] in TICKS:
+            tick = TICKS[logical["timeUnit"]]
+            return CursorType.TIMESTAMP, lambda raw: raw * tick
+        case "Date":
+            return CursorType.DATE, lambda raw: raw
+        case "Int" if not logical["isSigned"]:
+            return CursorType.INTEGER, lambda raw: raw % (1 << int(logical["bitWidth"]))
+        case "Int" | "None":
+            return CursorType.INTEGER, lambda raw: raw
+    return None, None

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tidepost.cursor import DAY, HOUR, MICROSECOND, MILLISECOND, NANOSECOND, SECOND, CursorKind, CursorType
+from tidepost.cursor import (
+    DAY,
+    HIGHEST_INTEGER,
+    HOUR,
+    MICROSECOND,
+    MILLISECOND,
+    NANOSECOND,
+    SECOND,
+    UUIDS,
+    CursorKind,
+    CursorType,
+)
 from tidepost.errors import Misconfigured
 from tidepost.ranges import Range
 from tidepost.sql import quote_identifier, quote_literal
@@ -46,12 +57,22 @@ class CursorColumn:
         """SQL of each row's position."""
         return self.position_of(quote_identifier(self.name))
 
+    @property
+    def carried(self) -> str:
+        """SQL of a relation's `CURSOR`: the position, or a UUID's text, for Arrow has no integer of 128 bits."""
+        column = quote_identifier(self.name)
+        return f"CAST({column} AS VARCHAR)" if self.kind.type is CursorType.UUID else self.position
+
     def position_of(self, value: str) -> str:
         """SQL of the position of a value of the column, given as SQL."""
         if self.kind.type is CursorType.INTEGER:
             return value
         if self.kind.type is CursorType.DATE:
             return f"CAST({value} - DATE '1970-01-01' AS BIGINT)"
+        if self.kind.type is CursorType.UUID:
+            digits = f"replace(CAST({value} AS VARCHAR), '-', '')"
+            high, low = (f"CAST('0x' || {digits}[{part}] AS UBIGINT)" for part in ("1:16", "17:32"))
+            return f"(CAST({high} AS UHUGEINT) * 18446744073709551616 + {low})"
         naive = f"CAST({value} AS TIMESTAMP)"
         zoned = f"({naive} AT TIME ZONE {quote_literal(self.kind.zone)})" if self.kind.zone else value
         if self.kind.tick == NANOSECOND:
@@ -75,10 +96,13 @@ class CursorColumn:
             exact = f"{self.position} >= $_from AND {self.position} < $_to"
             return f"{near} AND {exact}", {**ends, "_from": window.start, "_to": window.end}
         values = {"_lo": self._value(window.start), "_hi": self._value(window.end)}
+        if self.kind.type is CursorType.UUID and window.end >= UUIDS:
+            return f"{column} >= CAST($_lo AS UUID) AND {column} <= CAST($_hi AS UUID)", values
         return f"{column} >= CAST($_lo AS {self.bound}) AND {column} < CAST($_hi AS {self.bound})", values
 
     def near(self, window: Range) -> Range:
-        """A window that holds the statistics of every file with rows in `window`: wider where order is not sure."""
+        """A window that meets the statistics of every file with rows in `window`: wider for times without a zone,
+        which statistics give as if they were UTC, and whose order is not that of time."""
         return Range(window.start - DAY, window.end + DAY) if self._naive else window
 
     def width(self, span: int) -> int:
@@ -93,7 +117,8 @@ class CursorColumn:
 
     def _value(self, position: int) -> object:
         if self.kind.type is CursorType.INTEGER:
-            return position
+            most = HIGHEST_INTEGER if self.bound == "HUGEINT" else 2**63 - 1
+            return min(max(position, -most), most)
         return self.kind.format(-(-position // self.kind.tick) * self.kind.tick)
 
 
@@ -110,10 +135,12 @@ def cursor_column(name: str, duckdb_type: str, *, declared: CursorType | None, z
         kind = CursorKind(CursorType.DATE, 1, zone)
     elif duckdb_type in INTEGERS:
         kind = CursorKind(CursorType.INTEGER)
+    elif duckdb_type == "UUID":
+        kind = CursorKind(CursorType.UUID)
     else:
         raise Misconfigured(
             f"cursor.column: {name!r} is {duckdb_type}, which cannot be a cursor",
-            hint="A cursor is a timestamp, a date or an integer; cast it in source.query.",
+            hint="A cursor is a timestamp, a date, an integer or a UUID; cast it in source.query.",
         )
     if declared is not None and declared is not kind.type:
         raise Misconfigured(

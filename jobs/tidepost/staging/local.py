@@ -2,6 +2,9 @@
 
 A file is written under `_tidepost/`, synced, and renamed to its place; the folder it appears in is synced too, so
 what was made visible is still there after a power cut. Renames are atomic: nobody ever sees half a file.
+
+Records are drafted in `_tidepost/drafts/` below the root. A draft lives for moments; what a process that was killed
+left there is removed after a day.
 """
 
 from __future__ import annotations
@@ -10,19 +13,24 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from tidepost.errors import Misconfigured, Retryable, Vanished
 from tidepost.model import Part, Stream
 from tidepost.ports import Relation
-from tidepost.sql import quote_literal
+from tidepost.staging.relation import relation_over
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+ABANDONED_AFTER: Final = 86_400.0
+"""Seconds after which nobody works on a draft any more."""
 
 
 class LocalStaging:
@@ -32,12 +40,19 @@ class LocalStaging:
         self.root = root
         self._lasting: set[Path] = set()
 
+    @property
+    def spill(self) -> Path:
+        return self.root / "_tidepost" / "spill"
+
+    def where(self, key: str) -> str:
+        return str(self.root / key)
+
     # --------------------------------------------------------------------------------------------- parts
 
     def scratch(self, stream: Stream, cut: int, fence: int) -> Path:
         self.clear(stream, cut, fence)
         mine = self._scratch(stream) / f"{cut:08d}-{fence}"
-        with _told(mine):
+        with told_by_disk(mine):
             mine.mkdir(parents=True)
         return mine
 
@@ -47,11 +62,12 @@ class LocalStaging:
                 shutil.rmtree(old, ignore_errors=True)
 
     def leftovers(self, stream: Stream) -> list[int]:
+        self._sweep()
         found = self._scratch(stream).glob("*-*")
         return sorted({int(folder.name.split("-")[0]) for folder in found})
 
     def prepare(self, stream: Stream, part: Part, file: Path) -> Part:
-        with _told(file):
+        with told_by_disk(file):
             _sync(file)
             _sync(file.parent)
             token = file.relative_to(self.root).as_posix()
@@ -59,7 +75,7 @@ class LocalStaging:
 
     def reveal(self, stream: Stream, part: Part) -> None:
         source, target = self.root / part.token, self._visible(stream, part)
-        with _told(target):
+        with told_by_disk(target):
             _make_folder(target.parent)
             try:
                 source.rename(target)
@@ -75,42 +91,31 @@ class LocalStaging:
 
     def withdraw(self, stream: Stream, part: Part) -> None:
         path = self._visible(stream, part)
-        with _told(path):
+        with told_by_disk(path):
             path.unlink(missing_ok=True)
 
     def open(self, stream: Stream, part: Part) -> IO[bytes]:
         path = self._visible(stream, part)
-        with _told(path):
+        with told_by_disk(path):
             return path.open("rb")
 
     def relation(self, connection: DuckDBPyConnection, stream: Stream, parts: Sequence[Part]) -> Relation:
         missing = [part.path for part in parts if not self._visible(stream, part).is_file()]
-        if missing:
-            raise Retryable(
-                f"staging: {missing[0]} should be there and is not ({len(missing)} of {len(parts)} files)",
-                safe="Nothing was sent: a missing file is never taken for a file without ids.",
-                hint=f"Bring it back below {self.root / stream.prefix}.",
-            )
-        files = ", ".join(quote_literal(str(self._visible(stream, part))) for part in parts)
-        reader = f"read_parquet([{files}], union_by_name = true, hive_partitioning = false, filename = '_file'"
-        return Relation(
-            f"SELECT * EXCLUDE (_file, file_row_number), {self._path('_file', stream)} AS _part, "
-            f"file_row_number AS _row FROM {reader}, file_row_number = true)",
-            {},
-        )
+        folder = str(self.root / stream.prefix)
+        return relation_over(folder, parts, missing)
 
     def remove(self, key: str) -> None:
         path = self.root / key
-        with _told(path):
+        with told_by_disk(path):
             path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------- records
 
     def put(self, key: str, data: bytes, *, absent: bool = False) -> bool:
         target = self.root / key
-        with _told(target):
+        with told_by_disk(target):
             _make_folder(target.parent)
-            draft = _draft(target)
+            draft = self._draft(target)
             try:
                 with draft.open("xb") as file:
                     file.write(data)
@@ -130,7 +135,7 @@ class LocalStaging:
 
     def get(self, key: str) -> bytes | None:
         path = self.root / key
-        with _told(path):
+        with told_by_disk(path):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -144,9 +149,9 @@ class LocalStaging:
     @contextmanager
     def file(self, key: str) -> Iterator[Path]:
         target = self.root / key
-        with _told(target):
+        with told_by_disk(target):
             _make_folder(target.parent)
-            draft = _draft(target)
+            draft = self._draft(target)
             try:
                 yield draft
                 _sync(draft)
@@ -164,24 +169,37 @@ class LocalStaging:
                 _sync(one.parent)
                 self._lasting.add(one)
 
+    def _draft(self, target: Path) -> Path:
+        """Where a record is written before it has its name. Named by chance: a process's id is its own on one host
+        alone."""
+        _make_folder(self._drafts)
+        return self._drafts / f".{target.name}.{secrets.token_hex(8)}"
+
+    def _sweep(self) -> None:
+        """Remove the drafts that nobody works on any more. A process that slept for so long, and wakes, finds that
+        its draft is gone, and fails in order."""
+        if not self._drafts.is_dir():
+            return
+        with told_by_disk(self._drafts):
+            for draft in self._drafts.iterdir():
+                with suppress(FileNotFoundError):
+                    if draft.stat().st_mtime < time.time() - ABANDONED_AFTER:
+                        draft.unlink()
+
+    @property
+    def _drafts(self) -> Path:
+        return self.root / "_tidepost" / "drafts"
+
     def _scratch(self, stream: Stream) -> Path:
         return self.root / stream.prefix / "_tidepost" / "scratch"
 
     def _visible(self, stream: Stream, part: Part) -> Path:
         return self.root / stream.prefix / part.path
 
-    def _path(self, column: str, stream: Stream) -> str:
-        """A file's path below the stream's folder, in SQL."""
-        return f"substr({column}, {len(str(self.root / stream.prefix)) + 2})"
-
-
-def _draft(target: Path) -> Path:
-    """Where a record is written before it has its name. By chance: a process's id is its own on one host alone."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-
 
 def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -193,7 +211,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told_by_disk(path: Path) -> Iterator[None]:
     """A system's error as one that names the file and says what is safe."""
     try:
         yield

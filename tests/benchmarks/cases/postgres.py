@@ -1,9 +1,9 @@
-"""Reading a day of a table in PostgreSQL, beside bare ADBC."""
+"""Reading a table in PostgreSQL, its last day and all of it, beside bare ADBC."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -22,23 +22,31 @@ TYPES = {
 
 
 @contextmanager
-def postgres(data: Data) -> Iterator[Case]:
+def _reading(data: Data, what: str, *, days: int) -> Iterator[Case]:
     with server() as started:
         name = started.new_database()
         url = started.url(name)
         _load(data.days(), url, data.folder / "copy.csv")
-        last = data.sizes.days - 1
+        first, end = data.sizes.days - days, data.sizes.days
         source = {"postgres": "${BENCH_SOURCE}", "table": "inferences"}
-        project = Project.make(data.folder / "postgres", source, start=day(last), cut_rows=data.sizes.a_day)
+        project = Project.make(data.folder / "postgres", source, start=day(first), cut_rows=data.sizes.a_day)
         bare = Contender(
             "bare ADBC to a parquet file",
             PYTHON,
-            "adbc_day.py",
-            (url, f"{day(last):%Y-%m-%d}", f"{day(last + 1):%Y-%m-%d}", data.folder / "day.parquet"),
+            "adbc_range.py",
+            (url, f"{day(first):%Y-%m-%d}", f"{day(end):%Y-%m-%d}", data.folder / "range.parquet"),
         )
         reading = project.run("tidepost", before=project.forget, env=[("BENCH_SOURCE", url)])
-        rows = f"{data.sizes.a_day:,} of {data.sizes.rows:,} rows"
-        yield Case(f"Reading a day from PostgreSQL, {rows}", (bare, reading), base=bare.name)
+        rows = f"{data.sizes.a_day * days:,} rows in day cuts"
+        yield Case(f"Reading {what} from PostgreSQL, {rows}", (bare, reading), base=bare.name)
+
+
+def last_day(data: Data) -> AbstractContextManager[Case]:
+    return _reading(data, "the last day of a table", days=1)
+
+
+def table(data: Data) -> AbstractContextManager[Case]:
+    return _reading(data, "a whole table", days=data.sizes.days)
 
 
 def _load(database: Path, url: str, file: Path) -> None:

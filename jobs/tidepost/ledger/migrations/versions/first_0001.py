@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("identity", sa.JSON(), nullable=False),
         sa.Column("pinned", sa.JSON(), nullable=False),
+        sa.Column("columns", sa.JSON(), nullable=False),
         sa.Column("published", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("planned", sa.BigInteger(), nullable=False),
@@ -188,6 +189,7 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.Double(), nullable=False),
         sa.Column("closed_at", sa.Double(), nullable=True),
         sa.Column("released_at", sa.Double(), nullable=True),
+        sa.Column("reopened_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["stream", "sequence"], ["slices.stream", "slices.sequence"], name="fk_deliveries_stream_sequence"
         ),
@@ -218,6 +220,7 @@ def upgrade() -> None:
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
         sa.Column("batch_id", sa.Text(), nullable=True),
+        sa.Column("purged_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["stream", "sequence"], ["slices.stream", "slices.sequence"], name="fk_parts_stream_sequence"
         ),

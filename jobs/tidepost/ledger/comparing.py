@@ -1,0 +1,67 @@
+"""What a SQL ledger knows of slices and deliveries, for comparing it with the source and with destinations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import and_, select
+
+from tidepost.ledger.schema import SliceState, cuts, deliveries, slices
+from tidepost.ledger.sql import SqlLedger
+from tidepost.model import Delivery, DeliveryState, Stream
+from tidepost.ranges import Range
+
+SKIPPED = "skipped"
+"""Of a delivery that was closed without its rows, in place of its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceAt:
+    """A published slice and the range of the cursor that it was scanned from."""
+
+    sequence: int
+    range: Range
+
+
+class SqlComparing:
+    """Beside `ports.Ledger`: reads only."""
+
+    def __init__(self, ledger: SqlLedger) -> None:
+        self._database = ledger._database
+        self._deliveries = ledger.deliveries
+
+    def slices(self, stream: Stream) -> tuple[SliceAt, ...]:
+        """Every published slice, oldest first."""
+        chosen = (
+            select(slices.c.sequence, cuts.c.start, cuts.c.end)
+            .join_from(slices, cuts, slices.c.cut == cuts.c.id)
+            .where(slices.c.stream == stream.id, slices.c.state == SliceState.PUBLISHED)
+            .order_by(slices.c.sequence)
+        )
+        with self._database.read() as connection:
+            return tuple(SliceAt(row.sequence, Range(row.start, row.end)) for row in connection.execute(chosen))
+
+    def states(self, stream: Stream, destination: str) -> dict[int, str]:
+        """The state of every delivery there, by slice; `SKIPPED` for one that was skipped."""
+        chosen = select(deliveries.c.sequence, deliveries.c.state, deliveries.c.reason).where(
+            deliveries.c.stream == stream.id, deliveries.c.destination == destination
+        )
+        with self._database.read() as connection:
+            return {
+                row.sequence: SKIPPED
+                if row.state == DeliveryState.CLOSED and row.reason.startswith("skipped: ")
+                else str(row.state)
+                for row in connection.execute(chosen)
+            }
+
+    def delivery(self, stream: Stream, destination: str, sequence: int) -> Delivery:
+        """One delivery as it is now."""
+        this = and_(
+            deliveries.c.stream == stream.id,
+            deliveries.c.destination == destination,
+            deliveries.c.sequence == sequence,
+        )
+        with self._database.read() as connection:
+            number = connection.execute(select(deliveries.c.id).where(this)).scalar_one()
+        plain = Delivery(number, sequence, destination, DeliveryState.CLOSED, 0)
+        return self._deliveries.current(plain)
