@@ -26,7 +26,7 @@ def heading(repetitions: int, seconds: float) -> str:
     python = f"Python {platform.python_version()}"
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, {platform.system()}; "
-        f"{', '.join([python, *installed, *locked])}. Each contender ran {repetitions} times, in turn with the "
+        f"{', '.join([python, *installed, *locked])}. Runs of each contender: {repetitions}, in turn with the "
         f"others of its table; all took {seconds / 60:.0f} minutes."
     )
 
