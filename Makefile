@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 INSTALL := $(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps --no-build-isolation
 PROJECT := $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable $(ROOT)
 
-.PHONY: help demo test crash soak lint format docs clean
+.PHONY: help demo test crash soak bench lint format docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(ROOT)/Makefile
@@ -25,6 +25,9 @@ crash: $(VENV)/.dev ## kill, stop and starve runs at every step; needs strace
 
 soak: $(VENV)/.dev ## random violence for SECONDS=1200, half on SQLite, half on PostgreSQL, of a SEED if given
 	@cd $(ROOT) && $(VENV)/bin/python -m tests.crash.soak --seconds $(or $(SECONDS),1200) $(if $(SEED),--seed $(SEED))
+
+bench: $(VENV)/.dev ## measure tidepost beside what else one would use; writes docs/benchmarks.md
+	@cd $(ROOT) && $(VENV)/bin/python -m tests.benchmarks --write docs/benchmarks.md $(ARGS)
 
 lint: $(VENV)/.dev ## check style, types and the arrows between modules
 	@cd $(ROOT) && $(VENV)/bin/ruff check && $(VENV)/bin/ruff format --check && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

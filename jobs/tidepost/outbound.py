@@ -19,7 +19,6 @@ from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
 from tidepost.events import Notice, Settled
 from tidepost.model import Delivery, DeliveryState
 
-DELIVERIES_AT_ONCE = 2
 MOST_WAITING = 256
 FIRST_POLL = 0.05
 ENDED = (DeliveryState.HELD, DeliveryState.CLOSED)
@@ -40,14 +39,19 @@ class Patience:
 
 
 class Outbound:
-    """Takes deliveries and sees each one through. `errors` holds what stopped some of them, oldest first."""
+    """Takes deliveries and sees each one through. `errors` holds what stopped some of them, oldest first.
 
-    def __init__(self, courier: Courier, confirmer: Confirmer, patience: Patience, notice: Notice) -> None:
+    at_once: deliveries that send at the same time: as many as there are connections, for most are of one file
+    """
+
+    def __init__(
+        self, courier: Courier, confirmer: Confirmer, patience: Patience, notice: Notice, *, at_once: int
+    ) -> None:
         self._courier = courier
         self._confirmer = confirmer
         self._patience = patience
         self._notice = notice
-        self._pool = ThreadPoolExecutor(DELIVERIES_AT_ONCE, thread_name_prefix="tidepost-delivery")
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="tidepost-delivery")
         self._sent: queue.SimpleQueue[Parcel] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(MOST_WAITING)
         self._ending = threading.Event()

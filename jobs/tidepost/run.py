@@ -450,7 +450,8 @@ def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop:
             )
             confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, world.now)
             patience = Patience(job.destination.poll.total_seconds(), stop, world.wait)
-            outbound[destination.name] = Outbound(courier, confirmer, patience, told)
+            at_once = job.destination.connections
+            outbound[destination.name] = Outbound(courier, confirmer, patience, told, at_once=at_once)
         try:
             yield Tools(keeper, stage, publisher, Restage(stage, keeper), outbound)
         finally:

@@ -16,12 +16,13 @@ from tidepost.destinations.body import Body
 from tidepost.destinations.transport import Answer, Transport
 from tidepost.errors import Retryable
 from tidepost.events import Event, PartSent
-from tidepost.outbound import DELIVERIES_AT_ONCE
 from tidepost.sandbox.process import SandboxProcess
 from tidepost.sandbox.settings import Fault
 
 HOUR, FIVE_MINUTES = 3600.0, 300.0
 RETRIES = 3
+CONNECTIONS = 4
+"""Files sent at the same time, as the job has it by default."""
 A_RUN = 40
 """Rows that are logged between two runs."""
 
@@ -141,7 +142,7 @@ def test_an_hour_of_too_many_requests_costs_nothing_but_time(schedule: Schedule)
     while schedule.time.now() < began + HOUR:
         error = schedule.tick()
         files = [call for call in schedule.calls if call.file]
-        assert len(files) <= DELIVERIES_AT_ONCE * (RETRIES + 1) or error is None
+        assert len(files) <= CONNECTIONS * (RETRIES + 1) or error is None
         for number, call in enumerate(files):
             if call.status == 429:
                 throttled += 1
@@ -157,7 +158,7 @@ def test_a_platform_that_asks_for_half_an_hour_is_left_alone_by_this_run(schedul
     error = schedule.tick()
     assert isinstance(error, Retryable)
     assert error.retry_after == 1800
-    assert sum(call.file for call in schedule.calls) <= DELIVERIES_AT_ONCE
+    assert sum(call.file for call in schedule.calls) <= CONNECTIONS
     schedule.platform.configure(faults=[])
     assert schedule.everything_arrived_once()
 

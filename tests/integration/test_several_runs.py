@@ -123,7 +123,7 @@ def test_a_delivery_that_another_run_closed_since_it_was_listed_is_left_alone(wo
             world.stream(), destination, wired.ledger, wired.staging, records, keeper, pool, told_of.append, now
         )
         confirmer = Confirmer(courier, wired.job, wired.engine, destination.loading, False, now)
-        outbound = Outbound(courier, confirmer, Patience(0.1, threading.Event()), told_of.append)
+        outbound = Outbound(courier, confirmer, Patience(0.1, threading.Event()), told_of.append, at_once=2)
         outbound.add(Delivery(1, 1, "arthur", DeliveryState.TODO, 10))
         outbound.finish()
         assert (outbound.errors, told_of) == ([], [])

@@ -1,0 +1,34 @@
+"""One run of tidepost. Arguments: the project's root, the clock in seconds since 1970, and `deliver`, or `stage` for
+a run without a destination."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tidepost.model import Request, ScanKind
+from tidepost.project import load_project
+from tidepost.run import run
+from tidepost.wire import ledger_of, wire
+
+
+def main(root: Path, now: float, what: str) -> None:
+    project = load_project(root)
+    ledger = ledger_of(project)
+    wired = wire(project, project.job("uploads"), ledger, clock=lambda: now)
+    world = replace(wired, destinations=()) if what == "stage" else wired
+    request = Request(f"run {time.time_ns()}", ScanKind.INCREMENTAL)
+    outcome = run(world, request, notice=lambda event: None, stop=threading.Event())
+    for destination in wired.destinations:
+        destination.close()  # type: ignore[attr-defined]
+    ledger.close()
+    if outcome.errors:
+        raise outcome.errors[0]
+    print(f"{outcome.cuts} cuts, {outcome.slices} slices, {outcome.tally}, {outcome.arrived} rows arrived")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
