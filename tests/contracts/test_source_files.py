@@ -17,6 +17,7 @@ from tidepost.cursor import CursorType
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ranges import Range
+from tidepost.sources import files
 from tidepost.sources.cache import Footer
 from tidepost.sources.duckdb import DuckDBSource, Origin
 from tidepost.sources.footers import Footers
@@ -24,6 +25,7 @@ from tidepost.sources.listing import File
 from tidepost.sources.local import LocalFiles
 
 HOUR = timedelta(hours=1)
+START = datetime(2024, 5, 1, tzinfo=UTC)
 DAILY = "{start:%Y/%m/%d}/*.parquet"
 HOURLY = "day={start:%Y-%m-%d}/hour={start:%H}/*.parquet"
 
@@ -305,6 +307,34 @@ def test_text_is_read_with_the_sources_types_whatever_some_files_look_like(
 
 
 # ---------------------------------------------------------------------------------------------------- fresh and gone
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_of_many_small_files_footers_alone_say_where_rows_are(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, each: int
+) -> None:
+    days = [START + timedelta(days=3 * n) for n in range(60)]
+    for n, day in enumerate(days):
+        own = {n * each + i: f"'{day + i * timedelta(hours=5):%Y-%m-%dT%H:%M:%SZ}'" for i in range(each)}
+        log(tmp_path / f"{n:03d}.parquet", own)
+    pattern, within = str(tmp_path / "*.parquet"), window("2024-05-01", "2025-05-01")
+    told = source_of(pattern, engine).survey(within)
+    cut = source_of(pattern, engine).survey(window("2024-05-01T02:00:00Z", "2024-07-01"))
+    monkeypatch.setattr(files, "MANY", 1_000)
+    read_ = source_of(pattern, engine).survey(within)
+    assert (told.highest, told.null_cursors) == (read_.highest, 0)
+    assert sum(rows for _, rows in told.buckets) == sum(rows for _, rows in read_.buckets) == 60 * each
+    assert [position for position, _ in told.buckets] == [at(f"{day:%Y-%m-%dT%H:%M:%SZ}") for day in days]
+    assert sum(rows for _, rows in cut.buckets) == 21 * each - 1, "what lies across an end is read"
+
+
+def test_files_that_overlap_are_read_for_where_their_rows_are(tmp_path: Path, engine: Engine) -> None:
+    for n in range(60):
+        ends = {2 * n: f"'{START + timedelta(hours=n):%Y-%m-%dT%H:%M:%SZ}'", 2 * n + 1: "'2024-12-31T00:00:00Z'"}
+        log(tmp_path / f"{n:03d}.parquet", ends)
+    survey = source_of(str(tmp_path / "*.parquet"), engine).survey(window("2024-05-01", "2025-05-01"))
+    assert [rows for _, rows in survey.buckets][-1] == 60
+    assert sum(rows for _, rows in survey.buckets) == 120
 
 
 def test_a_file_that_appears_after_planning_is_read(tmp_path: Path, engine: Engine) -> None:

@@ -35,6 +35,7 @@ class Footer:
     lowest, highest: the cursor's positions; None where the file holds none
     named:           the file has the cursor as a column
     nulls:           rows without a cursor; None where the footer does not say
+    rows:            all rows
     """
 
     version: str
@@ -44,6 +45,7 @@ class Footer:
     highest: int | None = None
     named: bool = False
     nulls: int | None = None
+    rows: int = 0
 
     def meets(self, window: Range) -> bool:
         """Whether the file can hold a position of a window."""
@@ -66,6 +68,7 @@ _SCHEMA: Final = pa.schema(
         ("highest", _POSITION),
         ("named", pa.bool_()),
         ("nulls", pa.int64()),
+        ("rows", pa.int64()),
     ]
 )
 
@@ -83,8 +86,8 @@ def load(file: Path, about: str) -> dict[str, Footer]:
         for name, of in zip(_SCHEMA.names, _SCHEMA.types, strict=True)
     ]
     return {
-        path: Footer(version, schema, says and CursorType(says), _int(lowest), _int(highest), named, nulls)
-        for path, version, schema, says, lowest, highest, named, nulls in zip(*columns, strict=True)
+        path: Footer(version, schema, says and CursorType(says), _int(lowest), _int(highest), named, nulls, rows)
+        for path, version, schema, says, lowest, highest, named, nulls, rows in zip(*columns, strict=True)
     }
 
 

@@ -105,6 +105,8 @@ class DuckDBSource:
         where, values = cursor.within(window)
         with self._connection() as connection:
             found, ends, nulls = self._looked_at(connection, cursor, window)
+            if not isinstance(found, str):
+                return _survey_of(found, cursor, nulls)
             rows = f"SELECT {cursor.position} AS p FROM ({found}) WHERE {where}"
             if ends is None:
                 lowest, highest = _two(connection, f"SELECT min(p), max(p) FROM ({rows})", values)
@@ -190,14 +192,18 @@ class DuckDBSource:
 
     def _looked_at(
         self, connection: DuckDBPyConnection, cursor: CursorColumn, window: Range
-    ) -> tuple[str, Range | None, int]:
-        """The cursor of what can hold rows of a window, as a SELECT; a range that holds all of it, if that is known
-        before it is read; and how many rows without a cursor were seen."""
+    ) -> tuple[str | list[tuple[Range, int]], Range | None, int]:
+        """The cursor of what can hold rows of a window, as a SELECT, or what footers say of it (`Files.counted`); a
+        range that holds all of it, if that is known before it is read; and how many rows without a cursor were
+        seen."""
         if self._files is None:
             return self._rows(), None, self._null_cursors(connection)
         listed = self._files.listed(connection, cursor, window)
         near = self._files.within(cursor, listed, window)
         nulls = self._files.nulls(connection, cursor, listed)
+        counted = self._files.counted(cursor, near, window)
+        if counted is not None:
+            return counted, None, nulls
         rows = self._files.typed(connection, near, self.columns(), [self._name])
         return rows, self._files.ends(cursor, near), nulls
 
@@ -250,6 +256,19 @@ def _store(root: str) -> Store:
     from tidepost.sources.objects import S3Files  # noqa: PLC0415 - boto3 is heavy, and only needed here
 
     return S3Files(root.removeprefix("s3://").rstrip("/"))
+
+
+def _survey_of(counted: Sequence[tuple[Range, int]], cursor: CursorColumn, nulls: int) -> Survey:
+    """A survey by the positions of whole files, which are apart and in order."""
+    if not counted:
+        return Survey(None, (), nulls)
+    first, end = counted[0][0].start, counted[-1][0].end
+    width = cursor.width(end - 1 - first)
+    buckets: dict[int, tuple[int, int]] = {}
+    for positions, rows in counted:
+        start, before = buckets.get(positions.start // width, (positions.start, 0))
+        buckets[positions.start // width] = start, before + rows
+    return Survey(end - 1, tuple(buckets.values()), nulls)
 
 
 def _two(connection: DuckDBPyConnection, sql: str, values: Mapping[str, object]) -> tuple[int | None, int | None]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 READERS: Final = {"parquet": "read_parquet", "csv": "read_csv", "json": "read_json"}
+MANY, SMALL = 50, 25_000
+"""Of so many files, none of which has more rows than that, footers say well enough where rows are."""
 NEWEST: Final = 3
 """Of a path template, the columns are those of as many of its newest folders."""
 
@@ -139,6 +142,23 @@ class Files:
         highest = [one.highest for one in found if one.highest is not None]
         return Range(min(lowest), max(highest) + 1) if lowest and highest else None
 
+    def counted(self, cursor: CursorColumn, files: Sequence[File], window: Range) -> list[tuple[Range, int]] | None:
+        """The positions of each file's rows, in order, and how many they are, by footers alone. None where these do
+        not tell it exactly, or too coarsely: for few or large files, files that overlap, or that lie across the
+        window's ends."""
+        if self._footers is None or cursor.kind.zone is not None or len(files) < MANY:
+            return None
+        found: list[tuple[Range, int]] = []
+        for one in self._footers.of(files):
+            if one.says != cursor.kind.type or one.nulls is None or one.rows > SMALL:
+                return None
+            if one.lowest is not None and one.highest is not None:
+                found.append((Range(one.lowest, one.highest + 1), one.rows - one.nulls))
+        found.sort()
+        apart = all(left.end <= right.start for (left, _), (right, _) in pairwise(found))
+        inside = not found or (found[0][0].start >= window.start and found[-1][0].end <= window.end)
+        return found if apart and inside else None
+
     def layouts(self, connection: DuckDBPyConnection, files: Sequence[File]) -> dict[str, Layout]:
         """path → the columns of that file alone."""
         if self._footers is None:
@@ -199,18 +219,19 @@ class Files:
 
     # ------------------------------------------------------------------------------------------------- SQL
 
-    def rows(self, files: Sequence[File], known: Mapping[str, str], options: str = "") -> str:
+    def rows(self, files: Sequence[File], known: Mapping[str, str], options: str = "", *, alike: bool = False) -> str:
         """The rows of files as a SELECT.
 
         known:   the source's columns and their types; those that come from folders such as `month=01` have the
                  types that all folders together give them: of some alone, '01' might become 1
         options: more of them, for the reader
+        alike:   all have the same columns, so that DuckDB need not open each of them to learn that
         """
         names = {part.partition("=")[0] for file in files for part in file.path.split("/")[:-1] if "=" in part}
         types = ", ".join(f"{quote_literal(name)}: {known[name]}" for name in sorted(names & known.keys()))
         hive = f", hive_types = {{{types}}}" if types else ""
         paths = ", ".join(quote_literal(file.path) for file in files)
-        return f"SELECT * FROM {self._reader}([{paths}], union_by_name = true{hive}{options})"
+        return f"SELECT * FROM {self._reader}([{paths}], union_by_name = {not alike}{hive}{options})"
 
     def typed(
         self,
@@ -228,9 +249,9 @@ class Files:
         """
         if not files:
             return f"SELECT {', '.join(_as_known(name, known[name], None) for name in names)} WHERE false"
-        found = known
+        found, samples = known, self._samples(connection, files)
         if frozenset(files) != self._described:
-            found = described(connection, self.rows(self._samples(connection, files), known))
+            found = described(connection, self.rows(samples, known))
         have = {name.lower(): of for name, of in found.items()}  # files may spell a column in several ways
         other = {name: have[name.lower()] for name in names if have.get(name.lower(), known[name]) != known[name]}
         for name, of in other.items():
@@ -248,7 +269,7 @@ class Files:
         if named:
             columns.append(quote_identifier(FILE))
             options += f", filename = {quote_literal(FILE)}"
-        return f"SELECT {', '.join(columns)} FROM ({self.rows(files, known, options)})"
+        return f"SELECT {', '.join(columns)} FROM ({self.rows(files, known, options, alike=len(samples) == 1)})"
 
     def _fits(self, connection: DuckDBPyConnection, of: str, known: str) -> bool:
         """Whether each value of a type is one of another, so that no cast rounds anything."""

@@ -92,7 +92,7 @@ class Footers:
         sha = hashlib.sha256(text.encode()).hexdigest()
         number = next((n for n in range(len(schema)) if schema.column(n).path.lower() == self._column), None)
         if number is None:
-            return Footer(file.version, sha, nulls=metadata.num_rows)
+            return Footer(file.version, sha, nulls=metadata.num_rows, rows=metadata.num_rows)
         chunks = [metadata.row_group(n).column(number) for n in range(metadata.num_row_groups)]
         found = [chunk.statistics for chunk in chunks]
         nulls = None
@@ -105,7 +105,7 @@ class Footers:
             for one, chunk in zip(found, chunks, strict=True)
         )
         if not certain or position is None:
-            return Footer(file.version, sha, named=True, nulls=nulls)
+            return Footer(file.version, sha, named=True, nulls=nulls, rows=metadata.num_rows)
         return Footer(
             file.version,
             sha,
@@ -114,6 +114,7 @@ class Footers:
             highest=max((position(one.max_raw) for one in ends), default=None),
             named=True,
             nulls=nulls,
+            rows=metadata.num_rows,
         )
 
 
