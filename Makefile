@@ -6,6 +6,8 @@ export UV_CACHE_DIR ?= $(ROOT)/.cache/uv
 export UV_PYTHON_DOWNLOADS := never
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Processes that run tests side by side; 0 is this one alone.
+WORKERS ?= 2
 INSTALL := $(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps --no-build-isolation
 PROJECT := $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable $(ROOT)
 
@@ -18,7 +20,7 @@ demo: $(VENV)/.demo ## upload a week of flights to a platform on this machine, a
 	@cd $(ROOT) && $(VENV)/bin/tidepost demo
 
 test: $(VENV)/.dev ## run the tests
-	@cd $(ROOT) && $(VENV)/bin/python -m pytest $(ARGS)
+	@cd $(ROOT) && $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 crash: $(VENV)/.dev ## kill, stop and starve runs at every step; needs strace
 	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_EVERY_POINT=1 $(VENV)/bin/python -m pytest tests/crash $(ARGS)
