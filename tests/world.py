@@ -36,11 +36,13 @@ from tidepost.model import Proof, Request, ScanKind, Stream, StreamName
 from tidepost.plan import frontier, high_water_mark
 from tidepost.ports import StagingArea
 from tidepost.project import Project, load_project
+from tidepost.prospect import start_of
 from tidepost.ranges import Range
 from tidepost.run import Outcome
 from tidepost.sandbox.process import SandboxProcess
 from tidepost.staging.local import LocalStaging
 from tidepost.wire import ledger_of, staging_of, wire
+from tidepost.world import World as Wired
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 """When the first inference of a world is made, and logged."""
@@ -266,7 +268,7 @@ class World:
     # ------------------------------------------------------------------------------------------------- running
 
     @contextmanager
-    def wired(self) -> Iterator[engine.World]:
+    def wired(self) -> Iterator[Wired]:
         """The engine's own world, as the command line wires it; its connections end with the block."""
         project = self.project
         ledger = ledger_of(project)
@@ -373,7 +375,7 @@ class World:
         """The high-water mark at the destination, as text."""
         with self.wired() as wired:
             kind = wired.source.cursor()
-            start = engine.start_of(wired.job, kind)
+            start = start_of(wired.job, kind)
         summary = self.summary()
         oldest = summary.destinations[0].oldest.get("") if summary.destinations else None
         return kind.format(high_water_mark(frontier(start, summary.scanned), oldest))

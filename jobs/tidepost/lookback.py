@@ -69,8 +69,10 @@ def lateness(position: int, scanned: Ranges, kind: CursorKind, *, stream: Stream
     return max(0.0, ends[1] - ends[0]) if ends[0] is not None and ends[1] is not None else 0.0
 
 
-def late_warning(late: float, lookback: timedelta) -> str:
-    """What to tell of rows that were nearly too late."""
+def late_warning(late: float, lookback: timedelta) -> str | None:
+    """What to tell of rows that came so many seconds late; None where that is well within the lookback."""
+    if late <= CLOSE_TO_LOOKBACK * lookback.total_seconds():
+        return None
     most = timedelta(minutes=-(-late // 60))
     return (
         f"rows came up to {duration_text(most)} late; rows that come later than cursor.lookback, which is "

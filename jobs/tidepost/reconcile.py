@@ -26,8 +26,8 @@ from tidepost.ledger.sql import SqlLedger
 from tidepost.model import MICROSECONDS_AN_HOUR, Stream
 from tidepost.ports import Destination, PartRef
 from tidepost.ranges import Range, Ranges
-from tidepost.run import World
 from tidepost.shape import shape
+from tidepost.world import World
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

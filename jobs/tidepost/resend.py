@@ -16,7 +16,8 @@ from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
 from tidepost.model import Delivery, Request, ScanKind, Stream
 from tidepost.ranges import Ranges
-from tidepost.run import Outcome, World, bring_back, registered, run, send_again
+from tidepost.run import Outcome, bring_back, registered, run, send_again
+from tidepost.world import World
 
 
 def resend(

@@ -18,7 +18,7 @@ from tidepost.engine import BATCH_ROWS, translated
 from tidepost.errors import Retryable
 from tidepost.index import Index, Which, index_of
 from tidepost.job import Job
-from tidepost.lookback import told_sum
+from tidepost.lookback import lateness, told_sum
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
 from tidepost.ports import Ledger, OfFiles, PartRef, Records, Source, Staging
 from tidepost.ranges import Range, Ranges
@@ -38,7 +38,6 @@ class Staged:
     version: of the stream, at which the index was looked at
     rejects: columns `reason`, `partner_inference_id`, `row`
     columns: of the staged files, name → DuckDB type
-    earliest: the smallest cursor of the rows left, in a lookback scan
     """
 
     cut: Cut
@@ -47,7 +46,6 @@ class Staged:
     rejects: pa.Table
     version: int
     columns: Mapping[str, str]
-    earliest: int | None = None
 
     @property
     def window(self) -> Range | None:
@@ -116,9 +114,8 @@ class Stage:
             staged = Staged(cut, drafts, nothing_yet, rejects, 0, target.staged)
             staged = self._resolved(stream, staged, scanned=scanned, since=None)
             if cut.kind is ScanKind.LOOKBACK and staged.drafts:
-                first = earliest(self.connection, folder)
-                position = self.source.cursor().parse(first) if isinstance(first, str) else first
-                staged = replace(staged, earliest=position)
+                late = self._lateness(stream, earliest(self.connection, folder))
+                staged = replace(staged, tally=replace(staged.tally, late=late))
             return staged
 
     def look_again(self, stream: Stream, staged: Staged) -> Staged:
@@ -208,6 +205,15 @@ class Stage:
             version=published.version,
             tally=_tally(staged.tally, scanned, result, rejects, known),
         )
+
+    def _lateness(self, stream: Stream, first: int | str | None) -> float:
+        """How late a row is, given its `CURSOR`, in seconds."""
+        kind = self.source.cursor()
+        position = kind.parse(first) if isinstance(first, str) else first
+        if position is None:
+            return 0.0
+        scanned = self.ledger.plans.coverage(stream).scanned.get("", Ranges())
+        return lateness(position, scanned, kind, stream=stream, reports=self.ledger.reports)
 
     def _near(self, window: Range) -> Range:
         around = int(self.job.cursor.lookback.total_seconds()) * 1_000_000

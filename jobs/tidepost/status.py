@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
 from tidepost.fields import parse_moment
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
-from tidepost.lookback import CLOSE_TO_LOOKBACK, late_warning
+from tidepost.lookback import late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
 from tidepost.plan import frontier, high_water_mark
 
@@ -126,7 +126,7 @@ def job_status(
 
 
 def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float) -> StreamStatus:
-    kind, lookback = cursor_kind(job, of.scanned), job.cursor.lookback
+    kind = cursor_kind(job, of.scanned)
     start = _start(job, kind)
     fronts = {lane: frontier(start, of.scanned, lane) for lane in of.scanned}
     known = {one.destination: one for one in of.destinations}
@@ -142,7 +142,7 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
         rejected=dict(of.rejected),
         late_rows=of.late_rows,
         late=of.late,
-        too_late=late_warning(of.late, lookback) if of.late > CLOSE_TO_LOOKBACK * lookback.total_seconds() else None,
+        too_late=late_warning(of.late, job.cursor.lookback),
         null_cursors=of.null_cursors,
         publishing=of.publishing,
         last_published_at=of.last_published_at,

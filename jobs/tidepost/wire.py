@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Source, StagingArea
     from tidepost.project import Project
-    from tidepost.run import World
+    from tidepost.world import World
 
 CACHE: Final = Path(".tidepost", "cache")
 """Below a project's root: what may be thrown away at any time."""
@@ -37,7 +37,7 @@ def wire(
     """The world of one job. Nothing is connected to yet. Raises Misconfigured for a reference without its variable,
     or for an adapter whose extra is not installed. `sleep` is how destinations wait between two attempts."""
     from tidepost.ledger.owner import this_process  # noqa: PLC0415 - adapters are imported when they are named
-    from tidepost.run import World  # noqa: PLC0415
+    from tidepost.world import World  # noqa: PLC0415
 
     resolved = job.resolved(env)
     staging = staging_of(project, env)

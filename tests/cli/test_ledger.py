@@ -14,8 +14,8 @@ from typer.main import get_command
 from tidepost.cli.app import app
 from tidepost.cursor import HOUR
 from tidepost.model import Request, ScanKind
+from tidepost.prospect import plan_request
 from tidepost.ranges import Range
-from tidepost.run import plan_request
 
 Upload = Callable[..., Ended]
 COMMANDS: dict[str, Any] = get_command(app).commands["ledger"].commands  # type: ignore[attr-defined]

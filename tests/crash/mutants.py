@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tidepost import plan, run, status
+from tidepost import plan, prospect, status
 from tidepost.confirm import Confirmer
 from tidepost.deliver import Courier, Parcel
 from tidepost.destinations.arthur import ArthurDestination
@@ -84,7 +84,7 @@ def mark_from_the_clock() -> None:
 
 def bound_from_the_clock() -> None:
     """What was scanned goes up to the clock, also where a loader was behind it."""
-    for module in (plan, run):
+    for module in (plan, prospect):
         module.__dict__["bound"] = lambda limit, *_: limit
 
 

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 import pytest
 from tests.world import World, rows
 
-from tidepost import run as engine
 from tidepost.confirm import Confirmer
 from tidepost.deliver import Courier, Parcel
 from tidepost.errors import Retryable
 from tidepost.events import Event, Settled, Waiting
 from tidepost.leases import Keeper
 from tidepost.model import Delivery, DeliveryState, SendForm, StreamName
+from tidepost.prospect import plan_request
 from tidepost.publish import Publisher
 from tidepost.ranges import Range
 from tidepost.sandbox.settings import Fault
 from tidepost.stage import Stage
+from tidepost.world import World as Wired
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Desk:
     """Two slices of two files with 50 rows each, all of one hour, and a clock that is set by hand."""
 
     world: World
-    wired: engine.World
+    wired: Wired
     courier: Courier
     confirmer: Confirmer
     deliveries: list[Delivery]
@@ -67,7 +68,7 @@ def desk_of(world: World, *, shared: bool = False) -> Iterator[Desk]:
         try:
             stage = Stage(wired.job, wired.source, wired.staging, wired.records, wired.ledger, connection)
             publisher = Publisher(wired.job, wired.staging, wired.records, wired.ledger, keeper, ["arthur"])
-            cuts, _ = engine.plan_request(wired, stream, world.ask())
+            cuts, _ = plan_request(wired, stream, world.ask())
             for cut in cuts:
                 with keeper.holding("cut", cut.id) as lease:
                     fresh = wired.ledger.plans.find("flights", stream.name) or stream

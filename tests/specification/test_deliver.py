@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import pytest
 from tests.world import NOW, World, noting, rows
 
-from tidepost import run as engine
 from tidepost.deliver import MOST_FILE_SENDS, Courier, Parcel
 from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import Event, PartSent
@@ -29,9 +28,11 @@ from tidepost.model import (
     StreamName,
 )
 from tidepost.ports import Upload, unguarded
+from tidepost.prospect import plan_request
 from tidepost.publish import Publisher
 from tidepost.ranges import Range
 from tidepost.stage import Stage
+from tidepost.world import World as Wired
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Scripted:
 class Office:
     """A courier with a published slice of three files."""
 
-    world: engine.World
+    world: Wired
     courier: Courier
     stream: Stream
     destination: Scripted
@@ -114,7 +115,7 @@ def office_of(world: World) -> Iterator[Office]:
             stage = Stage(wired.job, wired.source, wired.staging, wired.records, wired.ledger, connection)
             publisher = Publisher(wired.job, wired.staging, wired.records, wired.ledger, keeper, ["arthur"])
             stream = wired.ledger.plans.stream("flights", StreamName.INFERENCES, {})
-            (cut,), _ = engine.plan_request(wired, stream, world.ask())
+            (cut,), _ = plan_request(wired, stream, world.ask())
             with keeper.holding("cut", cut.id) as lease:
                 done = publisher.publish(stage, lease, stream, cut, stage.stage(lease, stream, cut))
         finally:

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 import pytest
 from tests.world import NOW, START, World, after, between, noting, rows
 
-from tidepost import run as engine
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated
 from tidepost.leases import Keeper
 from tidepost.model import Cut, CutState, Lease, Request, ScanKind, Slice, Stream, StreamName
+from tidepost.prospect import plan_request
 from tidepost.publish import Done, Publisher, head_key, manifest_key, move_head
 from tidepost.stage import Stage, Staged
+from tidepost.world import World as Wired
 
 
 @dataclass
 class Desk:
     """What staging and publishing need, as a run has it; nothing is delivered."""
 
-    world: engine.World
+    world: Wired
     stage: Stage
     publisher: Publisher
     keeper: Keeper
@@ -33,7 +34,7 @@ class Desk:
     def planned(self, key: str = "all") -> Cut:
         """A cut over everything."""
         request = Request(key, ScanKind.BACKFILL, between(START, NOW))
-        cuts, _ = engine.plan_request(self.world, self.stream(), request)
+        cuts, _ = plan_request(self.world, self.stream(), request)
         return cuts[0]
 
     def staged(self, cut: Cut) -> tuple[Lease, Staged]:

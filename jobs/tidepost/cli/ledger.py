@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tidepost.ports import StagingArea
     from tidepost.project import Project
     from tidepost.rebuild import Rebuilt
-    from tidepost.run import World
+    from tidepost.world import World
 
 Why: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="For the record: why.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")]
@@ -248,7 +248,7 @@ def set_frontier(
 def _proposal(world: World, stream: Stream, position: str) -> Proposal:
     from tidepost.acts import move_to  # noqa: PLC0415
     from tidepost.plan import frontier  # noqa: PLC0415
-    from tidepost.run import start_of  # noqa: PLC0415
+    from tidepost.prospect import start_of  # noqa: PLC0415
 
     kind = world.source.cursor()
     start, wanted = start_of(world.job, kind), kind.parse(position)

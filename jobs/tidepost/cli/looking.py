@@ -13,7 +13,7 @@ from tidepost.cli.session import existing_ledger
 if TYPE_CHECKING:
     from tidepost.job import Job
     from tidepost.project import Project
-    from tidepost.run import World
+    from tidepost.world import World
 
 
 @contextmanager
@@ -22,8 +22,8 @@ def looking_at(project: Project, job: Job, clock: Callable[[], float]) -> Iterat
     Raises Misconfigured for a reference without its variable."""
     from tidepost.engine import Engine  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.ledger import open_ledger  # noqa: PLC0415
-    from tidepost.run import World  # noqa: PLC0415
     from tidepost.wire import source_of, staging_of  # noqa: PLC0415
+    from tidepost.world import World  # noqa: PLC0415
 
     resolved, staging = job.resolved(), staging_of(project)
     with tempfile.TemporaryDirectory(prefix="tidepost-") as scratch, existing_ledger(project) as existing:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination
     from tidepost.project import Project
-    from tidepost.run import World
+    from tidepost.world import World
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def _facts(of: StreamStatus) -> Iterator[tuple[str, str]]:
         late = f", up to {span(of.late)} below the newest within the last week" if of.late else ""
         yield "came late", f"{count(of.late_rows, 'row')}{late}"
     if of.too_late:
-        yield "too late soon", of.too_late
+        yield "warning", of.too_late
     if of.null_cursors:
         yield "without cursor", f"{count(of.null_cursors, 'row')} of the source, which no scan can find"
     yield "scanned up to", short(of.frontier) if of.frontier else "nothing yet"

@@ -92,7 +92,7 @@ def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
     from tidepost.drift import check_pinned, check_source  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.engine import Engine  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.run import start_of  # noqa: PLC0415
+    from tidepost.prospect import start_of  # noqa: PLC0415
     from tidepost.shape import shape  # noqa: PLC0415
     from tidepost.wire import destination_of, source_of  # noqa: PLC0415
 

@@ -27,7 +27,7 @@ from tidepost.sandbox import SandboxProcess
 from tidepost.sql import quote_identifier
 
 if TYPE_CHECKING:
-    from tidepost.run import World
+    from tidepost.world import World
 
 JOB: Final = "flights"
 PORT: Final = 8765

@@ -1,0 +1,145 @@
+"""Planning with the outside: what the source shows and the ledger knows, made into cuts that are written down.
+
+`plan.py` and `lookback.py` decide; what they need to know is asked for here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
+from tidepost.errors import Outdated
+from tidepost.job import Job
+from tidepost.lookback import count, differing
+from tidepost.lookback import window as lookback_window
+from tidepost.model import Coverage, Cut, Request, ScanKind, Stream
+from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
+from tidepost.ports import Source, Survey
+from tidepost.ranges import Range, Ranges
+from tidepost.world import World
+
+REFINEMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What planning found: the cuts, and what they were made from. Nothing was written."""
+
+    cuts: tuple[Cut, ...]
+    coverage: Coverage
+    kind: CursorKind
+    bound: int | None
+    survey: Survey
+
+
+def start_of(job: Job, kind: CursorKind) -> int:
+    """The position at which the job begins. Raises Misconfigured where `cursor.start` is of another type."""
+    start = job.cursor.start_for(kind.type.value)
+    if isinstance(start, datetime):
+        return to_nanoseconds(start)
+    if isinstance(start, date):
+        return (start - EPOCH.date()).days
+    return start.int if isinstance(start, UUID) else start
+
+
+def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
+    """Fix the bound and decide the cuts of a request. Writes nothing."""
+    job, kind = world.job, world.source.cursor()
+    start = start_of(job, kind)
+    coverage = world.ledger.plans.coverage(stream) if stream is not None else Coverage(0)
+    limit = _limit(world, stream, kind, start)
+    todo = pending(request, start=start, limit=limit, coverage=coverage)
+    late: tuple[Cut, ...] = ()
+    if stream is not None and request.kind is ScanKind.INCREMENTAL:
+        late = _look_back(world, stream, coverage, kind, start)
+    if not todo:
+        return Prospect(late, coverage, kind, None, Survey(None, ()))
+    survey = _surveyed(world, todo, kind)
+    end = bound(limit, survey.highest, kind.tick)
+    cuts = plan(request.kind, todo=todo, bound=end, survey=survey, sizing=_sizing(world, kind))
+    return Prospect((*late, *cuts), coverage, kind, end, survey)
+
+
+def _look_back(world: World, stream: Stream, coverage: Coverage, kind: CursorKind, start: int) -> tuple[Cut, ...]:
+    """The cuts over what is scanned already and holds other rows by now."""
+    scanned, planned = (ranges.get("", Ranges()) for ranges in (coverage.scanned, coverage.planned))
+    lookback, reports = world.job.cursor.lookback, world.ledger.reports
+    window = lookback_window(scanned, lookback, kind, start=start, stream=stream, reports=reports)
+    if window is None:
+        return ()
+    buckets = world.ledger.plans.buckets(stream, window)
+    found = count(world.job, world.source, world.engine, buckets)
+    todo = differing(window, scanned=scanned, planned=planned, buckets=buckets, found=found)
+    if not todo:
+        return ()
+    survey, end = _surveyed(world, todo, kind), todo.items[-1].end
+    return plan(ScanKind.LOOKBACK, todo=todo, bound=end, survey=survey, sizing=_sizing(world, kind))
+
+
+def _sizing(world: World, kind: CursorKind) -> Sizing:
+    return Sizing.of(kind, world.job.limits.cut_rows)
+
+
+def _surveyed(world: World, todo: Ranges, kind: CursorKind) -> Survey:
+    """What the source holds from the beginning to the end of some ranges."""
+    hull = Range(todo.items[0].start, todo.items[-1].end)
+    return _refined(world.source, world.source.survey(hull), _sizing(world, kind))
+
+
+def _now(world: World) -> float:
+    """The smaller of the source's clock and this process's."""
+    return min(world.clock(), world.source.clock() or float("inf"))
+
+
+def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) -> int:
+    """Clock − settle as a position. A growing id has no time of its own: what was its highest value that long ago
+    is looked up in the ledger's log, to which every run adds."""
+    settled = _now(world) - world.job.cursor.settle.total_seconds()
+    if kind.timed:
+        return kind.floor(int(settled * 1_000_000) * 1_000)
+    if not world.job.cursor.settle:
+        return kind.last
+    seen = world.ledger.reports.highest_seen(stream, settled) if stream is not None else None
+    return start if seen is None else seen + 1
+
+
+def _log_highest(world: World, stream: Stream) -> None:
+    """Remember how far a growing id is by now, for the runs after `settle` and within `lookback`."""
+    kind = world.source.cursor()
+    if kind.timed:
+        return
+    now = _now(world)
+    start = start_of(world.job, kind)
+    seen = world.ledger.reports.highest_seen(stream, now)
+    low = start if seen is None else max(start, seen)
+    if low < kind.last:
+        highest = world.source.survey(Range(low, kind.last)).highest
+        if highest is not None:
+            world.ledger.reports.seen(stream, now, highest)
+
+
+def _refined(source: Source, survey: Survey, sizing: Sizing) -> Survey:
+    """Count the buckets that hold far more rows than a cut should more finely."""
+    for _ in range(REFINEMENTS):
+        finer = {window.start: source.survey(window) for window in overfull(survey, sizing)}
+        finer = {start: found for start, found in finer.items() if len(found.buckets) > 1}
+        if not finer:
+            break
+        survey = refined(survey, finer)
+    return survey
+
+
+def plan_request(world: World, stream: Stream, request: Request) -> tuple[tuple[Cut, ...], Prospect | None]:
+    """The cuts of a request, written down; the same ones where it was planned before."""
+    while True:
+        asked = world.ledger.plans.asked(stream, request.key)
+        if asked is not None:
+            return asked, None
+        _log_highest(world, stream)
+        found = prospect(world, stream, request)
+        try:
+            return world.ledger.plans.write(stream, request, found.cuts, found.coverage.version), found
+        except Outdated:
+            continue

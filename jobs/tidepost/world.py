@@ -1,0 +1,36 @@
+"""A job and the outside that it works on: what `wire.py` makes, and everything else is given."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tidepost.engine import Engine
+from tidepost.job import Job
+from tidepost.ports import Destination, Ledger, Records, Source, Staging
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A job and the outside that it works on, wired by `wire.py`.
+
+    owner: names this process in leases (see `ledger/owner.py`)
+    clock: seconds since 1970, for the bound; `--now` sets it
+    now:   seconds of a clock that does not jump, for what is waited for
+    wait:  waits for an event, so many seconds at most; whether it was set
+    """
+
+    job: Job
+    source: Source
+    staging: Staging
+    records: Records
+    ledger: Ledger
+    destinations: Sequence[Destination]
+    engine: Engine
+    owner: str
+    clock: Callable[[], float] = time.time
+    now: Callable[[], float] = time.monotonic
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+    identity: dict[str, str] = field(default_factory=dict)
