@@ -35,22 +35,12 @@ from sqlalchemy.sql.dml import Insert
 
 from tidepost.errors import Misconfigured, Retryable, TidepostError
 from tidepost.ledger.engine import WRITES
+from tidepost.libpq import CONNECTING, NEVER_CONNECTS, connects_later, never_connects, of_class
 
 # A run has a few threads at the ledger at once, each for milliseconds; more of them wait.
 _CONNECTIONS: Final = 2
 _MORE_CONNECTIONS: Final = 8
 _PATIENCE: Final = 30  # seconds that one waits for a connection, or a transaction for another one's end
-# What libpq is told unless the URL tells it otherwise: a server that is gone without a word is noticed in about a
-# minute, the length of a lease.
-_CONNECTING: Final = {
-    "application_name": "tidepost",
-    "client_encoding": "utf8",
-    "connect_timeout": "10",
-    "keepalives_idle": "20",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "50000",
-}
 # A process that is stopped in a transaction keeps its locks for less time than others wait for them.
 _SETTINGS: Final = {
     "statement_timeout": "60s",
@@ -85,33 +75,6 @@ _NEVER: Final = {
     "XX001": "it is damaged",
     "XX002": "it is damaged",
 }
-# A refused connection carries no SQLSTATE, only words. Where a server speaks another language than English, its
-# refusal is taken for one that may pass.
-_NEVER_CONNECTS: Final = {
-    "root certificate": "its server's certificate cannot be checked",
-    "certificate verify failed": "its server's certificate is not to be trusted",
-    "does not support SSL": "its server does not encrypt connections",
-    "authentication failed": "its server refuses the user or the password",
-    "no password supplied": "its server asks for a password",
-    "no pg_hba.conf entry": "its server lets this user in from other places only",
-    "is not permitted to log in": "its server refuses the user",
-    "does not exist": "there is no such user or database",
-    "permission denied for database": "the user has no right to it",
-    "not currently accepting connections": "its server keeps everybody out of that database",
-    "invalid sslmode value": "an option of its URL has no such value",
-    "invalid integer value": "an option of its URL has no such value",
-}
-_CONNECTS_LATER: Final = {
-    "too many": "its server takes no more connections",
-    "remaining connection slots": "its server takes no more connections",
-    "database system is": "its server is being stopped or started",
-    "failed to resolve": "the name of its host is not known",
-    "Connection refused": "nothing listens there",
-    "No such file or directory": "nothing listens there",
-    "timeout": "its host does not answer",
-    "No route to host": "its host cannot be reached",
-    "read-only": "it takes no writes now",
-}
 _NAMED: Final = ("host", "port")
 
 
@@ -140,7 +103,7 @@ class Postgres:
         engine = create_engine(
             self._url,
             connect_args={
-                **{key: value for key, value in _CONNECTING.items() if key not in self._url.query},
+                **{key: value for key, value in CONNECTING.items() if key not in self._url.query},
                 # Statements prepared on one server connection are unknown on another behind a pooler.
                 "prepare_threshold": None,
             },
@@ -183,9 +146,9 @@ class Postgres:
         return self._not_connected(error.orig) if state is None else self._refused(error.orig, state)
 
     def _refused(self, error: BaseException | None, state: str) -> TidepostError:
-        if why := _of_class(_LATER, state):
+        if why := of_class(_LATER, state):
             return self._later(why)
-        if why := _of_class(_NEVER, state):
+        if why := of_class(_NEVER, state):
             # The server's own words may hold values, but for these.
             words = error.diag.message_primary if isinstance(error, psycopg.errors.InsufficientPrivilege) else None
             return self._never(f"{why}: {words}" if words else why)
@@ -198,12 +161,9 @@ class Postgres:
         if isinstance(error, psycopg.OperationalError):
             words = str(error)
             if error.pgconn is not None and error.pgconn.needs_password:
-                return self._never(_NEVER_CONNECTS["no password supplied"])
-            for kinds, of_kind in ((_NEVER_CONNECTS, self._never), (_CONNECTS_LATER, self._later)):
-                for part, why in kinds.items():
-                    if part in words:
-                        return of_kind(why)
-            return self._later("no connection to it could be made")
+                return self._never(NEVER_CONNECTS["no password supplied"])
+            why = never_connects(words)
+            return self._later(connects_later(words)) if why is None else self._never(why)
         if isinstance(error, psycopg.ProgrammingError):
             return self._never("its URL has an option that PostgreSQL does not know")
         if isinstance(error, psycopg.InterfaceError):
@@ -251,8 +211,3 @@ def _begin(connection: Connection) -> None:
     driver.isolation_level = IsolationLevel.READ_COMMITTED if writes else IsolationLevel.REPEATABLE_READ
     # Not "read write": where the database is set to read only, it stays so.
     driver.read_only = None if writes else True
-
-
-def _of_class(reasons: dict[str, str], state: str) -> str | None:
-    """The reason of the longest beginning of an SQLSTATE that has one."""
-    return next((reasons[state[:length]] for length in range(len(state), 1, -1) if state[:length] in reasons), None)

@@ -17,16 +17,8 @@ import pyarrow as pa
 from adbc_driver_postgresql import StatementOptions, dbapi
 
 from tidepost.errors import Misconfigured, Retryable, TidepostError
+from tidepost.libpq import CONNECTING, connects_later, never_connects, of_class
 
-CONNECTING: Final = {
-    "application_name": "tidepost",
-    "client_encoding": "utf8",
-    "connect_timeout": "10",
-    "keepalives_idle": "20",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "50000",
-}
 BATCH_BYTES: Final = 4 * 2**20
 # For the transaction alone, so that they hold behind a pooler too. Who limits the user at the server knows better.
 SETTINGS: Final = """
@@ -61,34 +53,7 @@ NEVER: Final = {
 NAMES: Final = ("0A", "3F", "42")
 """Of these classes the server's own words name tables, columns, rights and places of the statement: never values."""
 
-# A refused connection, and one that breaks while rows arrive, carry no SQLSTATE, only words. Where a server speaks
-# another language than English, its refusal is taken for one that may pass.
-NEVER_CONNECTS: Final = {
-    "root certificate": "its server's certificate cannot be checked",
-    "certificate verify failed": "its server's certificate is not to be trusted",
-    "does not support SSL": "its server does not encrypt connections",
-    "authentication failed": "its server refuses the user or the password",
-    "no password supplied": "its server asks for a password",
-    "no pg_hba.conf entry": "its server lets this user in from other places only",
-    "is not permitted to log in": "its server refuses the user",
-    "does not exist": "there is no such user or database",
-    "permission denied for database": "the user has no right to it",
-    "not currently accepting connections": "its server keeps everybody out of that database",
-    "invalid URI query parameter": "its URL has an option that PostgreSQL does not know",
-    "invalid sslmode value": "an option of its URL has no such value",
-    "invalid integer value": "an option of its URL has no such value",
-    "invalid port number": "its URL has no such port",
-}
-CONNECTS_LATER: Final = {
-    "too many": "its server takes no more connections",
-    "remaining connection slots": "its server takes no more connections",
-    "database system is": "its server is being stopped or started",
-    "could not translate host name": "the name of its host is not known",
-    "Connection refused": "nothing listens there",
-    "No such file or directory": "nothing listens there",
-    "timeout": "its host does not answer",
-    "No route to host": "its host cannot be reached",
-}
+# A connection that breaks while rows arrive carries words only, too.
 BREAKS: Final = {
     "statement timeout": LATER["57014"],
     "canceling statement": LATER["57014"],
@@ -131,25 +96,22 @@ class Server:
     def refused(self, error: adbc_driver_manager.Error) -> TidepostError:
         """What a statement's error means."""
         state = error.sqlstate or ""
-        if why := _of_class(LATER, state):
+        if why := of_class(LATER, state):
             return self._later(why)
         if state.startswith(NAMES):
             return self._never(f"its server says: {_words(error)}")
-        if why := _of_class(NEVER, state):
+        if why := of_class(NEVER, state):
             return self._never(f"{why} (SQLSTATE {state})")
         return self._never(f"its server refuses to read it (SQLSTATE {state})") if state else self.broken(str(error))
 
     def broken(self, text: str) -> TidepostError:
         """What an error means that came while rows arrived."""
         why = next((why for part, why in BREAKS.items() if part in text), LATER["08"])
-        return self._later(why) if why else self._never(_of_class(NEVER, "22") or "")
+        return self._later(why) if why else self._never(of_class(NEVER, "22") or "")
 
     def _not_connected(self, text: str) -> TidepostError:
-        for part, why in NEVER_CONNECTS.items():
-            if part in text:
-                return self._never(why)
-        why = next((why for part, why in CONNECTS_LATER.items() if part in text), "no connection to it could be made")
-        return self._later(why)
+        why = never_connects(text)
+        return self._later(connects_later(text)) if why is None else self._never(why)
 
     def _later(self, why: str) -> Retryable:
         return Retryable(f"source {self.name}: {why}", safe=SAFE, hint=RUN_AGAIN)
@@ -276,8 +238,3 @@ def _words(error: adbc_driver_manager.Error) -> str:
     """The server's own first line, without the statement that the driver repeats."""
     told: dict[Any, Any] = dict(error.details or ())  # stubs say text, the driver gives bytes
     return bytes(told.get(b"PG_DIAG_MESSAGE_PRIMARY", b"it cannot be read")).decode(errors="replace")
-
-
-def _of_class(reasons: dict[str, str], state: str) -> str | None:
-    """The reason of the longest beginning of an SQLSTATE that has one."""
-    return next((reasons[state[:length]] for length in range(len(state), 1, -1) if state[:length] in reasons), None)
