@@ -1334,15 +1334,6 @@ class LedgerContract:
         assert oldest.states == {"arthur": DeliveryState.TODO}
         assert ledger.reports.slices(stream_of(ledger), limit=1) == (newest,)
 
-    def test_pace_tells_of_the_newest_incremental_cuts_that_are_done(self, ledger: SqlLedger) -> None:
-        one, two, three, four = plan(ledger, cut(0, 10), cut(0, 5, LOOKBACK), cut(10, 20), cut(20, 30))
-        publish(ledger, one, duplicates=2)
-        publish(ledger, two)
-        ledger.slices.empty(lease_cut(ledger, three), stream_of(ledger), three, Tally())
-        assert four.state is CutState.PLANNED
-        assert ledger.reports.pace(stream_of(ledger)) == [(0, 10, 5), (10, 20, 0)]
-        assert ledger.reports.pace(stream_of(ledger), limit=1) == [(10, 20, 0)]
-
     def test_the_log_resolves_a_time_to_the_greatest_cursor_seen_by_then(self, ledger: SqlLedger) -> None:
         stream = stream_of(ledger)
         for at, highest in ((100.0, 5), (200.0, 9), (300.0, 9), (400.0, 10**25), (500.0, 3)):

@@ -386,7 +386,6 @@ def test_a_run_with_nothing_new_costs_the_same_however_many_slices_there_are(lar
         "expected": partial(large.reports.expected, stream, "arthur", hours),
         "in_flight": partial(large.reports.in_flight, stream, "arthur", hours),
         "buckets": partial(large.plans.buckets, stream, Range(at * 10, at * 10 + 1440)),
-        "pace": partial(large.reports.pace, stream),
         "slices": partial(large.reports.slices, stream, 100),
         "rejects": partial(large.reports.rejects, stream, 100),
     }

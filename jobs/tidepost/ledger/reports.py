@@ -179,19 +179,6 @@ class SqlReports:
             for row in rows
         )
 
-    def pace(self, stream: Stream, limit: int = 50) -> list[tuple[int, int, int]]:
-        """(start, end, rows that the scan returned) of the newest incremental cuts that are done, oldest first:
-        what the widths of the next cuts are learnt from."""
-        newest = (
-            select(cuts.c.start, cuts.c.end, cuts.c.scanned)
-            .where(cuts.c.stream == stream.id, cuts.c.state == CutState.DONE, cuts.c.kind == ScanKind.INCREMENTAL)
-            .order_by(cuts.c.id.desc())
-            .limit(limit)
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(newest).all()
-        return [(row.start, row.end, row.scanned) for row in reversed(rows)]
-
     def seen(self, stream: Stream, at: float, highest: int) -> None:
         newest = select(seen.c.highest).where(seen.c.stream == stream.id).order_by(seen.c.id.desc())
         with self._database.write() as connection:
