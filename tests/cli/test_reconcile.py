@@ -51,6 +51,15 @@ def test_what_is_lost_is_named_and_ends_with_7(world: World, upload: Upload, tid
     assert "tidepost reconcile flights --repair" in ended.err
 
 
+def test_another_model_is_not_compared_with_what_was_sent(world: World, upload: Upload, tidepost: Shell) -> None:
+    upload()
+    world.define(destination={"model": world.platform.register()[0]})
+    for command in ("reconcile", "resend"):
+        ended = tidepost(command, "flights", code=2)
+        assert "destination arthur of flights/inferences was" in ended.err
+        assert ended.out == ""
+
+
 def test_json_holds_every_number_and_every_id(world: World, upload: Upload, tidepost: Shell) -> None:
     upload()
     lose(world, 25)

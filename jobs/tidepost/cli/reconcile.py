@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tidepost.compare import Difference
     from tidepost.cursor import CursorKind
     from tidepost.reconcile import Bucket, Reconciled, Reconciling, Scope
-    from tidepost.run import Outcome, World
+    from tidepost.run import Outcome
+    from tidepost.world import World
 
 SHOWN: Final = 20
 _WHY: Final = "reconciled: rows that had arrived are not there any more"
@@ -114,9 +115,10 @@ def reconcile(
 def reconciling(
     session: Session, job: str, every: str, now: str | None
 ) -> Iterator[tuple[World, CursorKind, Reconciling] | None]:
-    """What comparing a job needs; None where it never ran."""
+    """What comparing a job needs; None where it never ran. Raises Misconfigured where what may not change has."""
     from tidepost.model import StreamName  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.reconcile import Reconciling  # noqa: PLC0415
+    from tidepost.run import registered  # noqa: PLC0415
 
     project = session.project()
     definition = project.job(job)
@@ -129,6 +131,7 @@ def reconciling(
             world_of(project, definition, ledger, clock=clock_at(now)) as world,
             world.engine.connect() as connection,
         ):
+            registered(world)  # another model would show everything as lost
             it = Reconciling(world, ledger, stream, connection, "hour" if every == "hour" else "day")
             yield world, world.source.cursor(), it
 
