@@ -47,9 +47,10 @@ class Restage:
         Nothing has changed then.
         """
         deliveries = self.stage.ledger.deliveries
-        if not _purged(deliveries.contents(delivery)[0]):
+        listed = deliveries.contents(delivery)[0]
+        if not _purged(listed):
             return False
-        cut = deliveries.contents(delivery)[0].cut
+        cut = listed.cut
         with self.keeper.holding("cut", cut) as lease:
             known = deliveries.contents(delivery)[0]  # as it is now that nobody else works on it
             gone = _purged(known)

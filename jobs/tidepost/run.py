@@ -2,7 +2,7 @@
 
 agree    does the ledger know what the staging holds?
 resume   finish what an earlier run began: a half-published slice, open cuts, open deliveries
-plan     fix the bound; write down the cuts that are new
+plan     fix the bound; write down the cuts that are new, and those that hold other rows by now
 stage    each cut: read once, checked, looked up in the index, published
 deliver  each slice: sent to its destinations while the next cut is staged
 confirm  each delivery: closed when the destination shows its rows
@@ -106,10 +106,8 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
         deliveries = _open_deliveries(world, stream)
         if found is not None:
             outcome.tally = Tally(null_cursors=found.survey.null_cursors)
-            edge = None if found.bound is None else found.kind.format(found.bound)
-            notice(Planned(tuple(todo), len(resumed) + len(deliveries), found.survey.null_cursors, edge))
-        else:
-            notice(Planned(tuple(todo), len(resumed) + len(deliveries), 0, None))
+        edge = None if found is None or found.bound is None else found.kind.format(found.bound)
+        notice(Planned(tuple(todo), len(resumed) + len(deliveries), outcome.tally.null_cursors, edge))
         if todo or deliveries:
             changes = tools.stage.drifted(stream, todo)
             columns = tools.stage.shape(stream).staged
