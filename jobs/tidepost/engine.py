@@ -42,6 +42,7 @@ class Engine:
                 "threads": self.threads,
                 "temp_directory": str(self.scratch),
                 "preserve_insertion_order": True,
+                "enable_external_file_cache": False,  # files are read once: it would fill the memory for nothing
             }
         )
         connection.execute("SET TimeZone = 'UTC'")

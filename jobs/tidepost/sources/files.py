@@ -72,7 +72,8 @@ class Files:
         self._layouts = Layouts(format)
         self._footers: Footers | None = None
         if format == "parquet":
-            self._footers = Footers(column, self._open, cache and cache / f"{name}.parquet", about)
+            far = any(one.store.far for one in patterns)
+            self._footers = Footers(column, self._open, cache and cache / f"{name}.parquet", about, far=far)
 
     # --------------------------------------------------------------------------------------------- listing
 

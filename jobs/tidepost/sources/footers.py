@@ -23,7 +23,8 @@ from tidepost.sources.cache import Footer, load, save
 from tidepost.sources.listing import File
 
 AT_ONCE: Final = 16
-"""Footers that are read at the same time: on an object store nearly all of it is waiting."""
+"""Footers that are read at the same time where that is mostly waiting. Threads that do not wait only hinder each
+other: a local footer takes three times as long then."""
 FEW: Final = 4
 TICKS: Final = {"nanoseconds": 1, "microseconds": 1_000, "milliseconds": 1_000_000}
 
@@ -35,13 +36,17 @@ class Footers:
     open:   what gives the bytes of a listed file, or its path
     cache:  the local file that they are kept in
     about:  what they are footers of, so that no other source's are taken for them
+    far:    reading one is mostly waiting
     """
 
-    def __init__(self, column: str, open_: Callable[[File], str | IO[bytes]], cache: Path | None, about: str) -> None:
+    def __init__(
+        self, column: str, open_: Callable[[File], str | IO[bytes]], cache: Path | None, about: str, *, far: bool
+    ) -> None:
         self._column = column.lower()
         self._open = open_
         self._cache = cache
         self._about = about
+        self._far = far
         self._known = {} if cache is None else load(cache, about)
 
     def of(self, files: Sequence[File]) -> list[Footer]:
@@ -66,7 +71,7 @@ class Footers:
         return [file for file, _ in chosen]
 
     def _read(self, files: Sequence[File]) -> Iterator[Footer]:
-        if len(files) <= FEW:
+        if len(files) <= FEW or not self._far:
             yield from map(self._look, files)
             return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tidepost-footers") as pool:

@@ -42,8 +42,10 @@ class Store(Protocol):
     """A file system, or what serves as one. Folders are paths that end in a slash.
 
     Listing raises Misconfigured where it may not look, Retryable where there is no answer; a folder that is not there
-    is empty.
+    is empty. `far`: reading a few bytes is mostly waiting.
     """
+
+    far: bool
 
     def folders(self, folder: str) -> Sequence[str]:
         """The names of the folders directly in a folder."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class LocalFiles:
     """Satisfies `listing.Store`. Links are followed."""
 
+    far = False
+
     def folders(self, folder: str) -> Sequence[str]:
         return [entry.name for entry in _entries(folder) if _is_folder(entry)]
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class S3Files:
     """Satisfies `listing.Store`."""
 
+    far = True
+
     def __init__(self, bucket: str) -> None:
         self._store = Store(bucket)
         self._root = f"s3://{bucket}/"
