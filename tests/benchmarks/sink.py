@@ -28,6 +28,8 @@ HOUR = 3600
 class Sink(ThreadingHTTPServer):
     """What arrived, by hour of event time."""
 
+    request_queue_size = 128
+
     def __init__(self, latency: float, model: dict[str, Any]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.latency, self.model = latency, model
