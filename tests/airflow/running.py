@@ -66,7 +66,7 @@ def run(
             )
         else:
             dag.clear(run_id=name, dag_run_state=dagrun.DagRunState.RUNNING, session=session)
-            known.run_type = DagRunType(run_type)
+            known.dag, known.run_type = dag, DagRunType(run_type)
         session.commit()
         return known
 
