@@ -346,9 +346,7 @@ class AirflowDefinition(Section):
     )
     timeout: Span = Field(timedelta(hours=6), description="How long one task may take; then it is ended and retried.")
     parallel: Number = Field(4, description="Cuts of one run that are uploaded at the same time.")
-    runs: Number = Field(
-        4, description="Runs at the same time. For politeness: any number of them does no harm."
-    )
+    runs: Number = Field(4, description="Runs at the same time. For politeness: any number of them does no harm.")
     freshness: Span | None = Field(
         None,
         description="How long after it is due a run may take until everything has arrived. Later, the job's people "

@@ -76,11 +76,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number above the table; `care` where it is one that somebody should look at."""
+    """A number above the table, and whose it is; `care` where it is one that somebody should look at."""
 
     name: str
     value: str
     care: Care = Care.FINE
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,8 @@ def _broken(one: Broken) -> Line:
 def _moment(seconds: float | None, now: float) -> Moment | None:
     if seconds is None:
         return None
-    return Moment(instant(seconds) or "", f"{span(max(0.0, now - seconds))} ago")
+    ago = max(0, int(now - seconds))
+    return Moment(instant(seconds) or "", f"{ago} s ago" if ago < 60 else f"{span(ago)} ago")
 
 
 def _tiles(reading: Reading, lines: list[Line]) -> Iterator[Tile]:
@@ -209,5 +211,5 @@ def _tiles(reading: Reading, lines: list[Line]) -> Iterator[Tile]:
     lags = [(to.lag, name) for name, to in destinations if to.lag is not None]
     if lags:
         lag, name = max(lags)
-        yield Tile("furthest behind", f"{span(lag)}, {name}")
+        yield Tile("furthest behind", span(lag), of=name)
     yield Tile("rows arrived", f"{sum(to.arrived for _, to in destinations):,}")
