@@ -17,12 +17,11 @@ from typing import Final
 
 from deploy.local.cluster import cluster
 from deploy.local.environment import ROOT
-from deploy.local.flights import Flights, flights
+from deploy.local.flights import DAG, Flights, flights
 from deploy.local.rest import NotInTime, Rest, until
 from deploy.local.settings import ADMIN, HOST, VIEWER, Place, free_port
 from deploy.local.standalone import standalone
 
-from tidepost.demo.demo import JOB
 from tidepost.errors import TidepostError
 
 HOME: Final = ROOT / ".tidepost"
@@ -78,11 +77,11 @@ def _run(what: str, port: int, stop: threading.Event) -> None:
 def first_upload(rest: Rest, demo: Flights) -> int:
     """Let the job run until more rows have arrived than there were; returns how many are there."""
     before = demo.arrived()
-    until(lambda: rest.answer("GET", f"/dags/{JOB}").ok or None, f"the DAG {JOB}", seconds=_UPLOAD_SECONDS)
-    ran = rest.runs(JOB)
-    rest.resume(JOB)
+    until(lambda: rest.answer("GET", f"/dags/{DAG}").ok or None, f"the DAG {DAG}", seconds=_UPLOAD_SECONDS)
+    ran = rest.runs(DAG)
+    rest.resume(DAG)
     if ran:  # of a new one, the scheduler runs the interval that is over by itself
-        rest.trigger(JOB)
+        rest.trigger(DAG)
     until(lambda: demo.arrived() > before or None, "the first upload", seconds=_UPLOAD_SECONDS)
     return demo.arrived()
 
@@ -91,7 +90,7 @@ def _where(place: Place, demo: Flights, arrived: int) -> str:
     lines = [
         ("Airflow", place.url),
         ("user, password", f"{ADMIN} {place.password}   (or {VIEWER}, who may only look)"),
-        ("the job's DAG", f"{place.url}/dags/{JOB}"),
+        ("the job's DAG", f"{place.url}/dags/{DAG}"),
         ("the platform", demo.sandbox.url),
         ("the project", str(demo.root)),
         ("logs", str(place.home)),

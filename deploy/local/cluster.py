@@ -5,6 +5,7 @@ PostgreSQL holds Airflow's metadata and tidepost's ledger, S3 the staging; Redis
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -88,6 +89,13 @@ def cluster(place: Place, more: Mapping[str, str], *, workers: int = 2) -> Itera
         )
         _wait(found, parts)
         yield found
+
+
+def executed(worker: Program) -> list[str]:
+    """The tasks that a worker took, each as often as it did: `dag_id=…/run_id=…/task_id=…/map_index=…/attempt=…`."""
+    return re.findall(
+        r"Executing workload in Celery: .*?log_path='([^']*)\.log'", worker.log.read_text(errors="replace")
+    )
 
 
 def _stop(parts: Iterable[Program]) -> None:

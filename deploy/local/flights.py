@@ -13,6 +13,8 @@ from tidepost.demo.demo import JOB, KEY, Moment, create_project, log_flights, re
 from tidepost.sandbox import SandboxProcess
 
 DAYS: Final = 7
+DAG: Final = f"upload_{JOB}"
+"""The id of the job's DAG."""
 
 
 @dataclass
@@ -33,8 +35,12 @@ class Flights:
 
     def grow(self) -> None:
         """Another hour of flights is logged."""
-        self.moment = Moment.at(self.moment.until + HOUR)
-        log_flights(self.root, self.moment)
+        self.reach(Moment.at(self.moment.until + HOUR))
+
+    def reach(self, moment: Moment) -> None:
+        """Flights are logged up to a moment."""
+        self.moment = moment
+        log_flights(self.root, moment)
 
     def arrived(self) -> int:
         """Rows at the platform, repeats counted."""
