@@ -379,6 +379,9 @@ class Deliveries(Protocol):
     def held(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
         """The deliveries that wait for a person, with the reason, oldest first."""
 
+    def of(self, stream: Stream, cuts: Sequence[int]) -> tuple[Delivery, ...]:
+        """The deliveries, in whatever state, of the slices that some cuts became, oldest first."""
+
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.
         Returns how many were new; repeating it is harmless."""

@@ -188,22 +188,20 @@ def begun(
     """
     stream = outcome.stream
     tools.publisher.agree(stream)
-    _recover(world, tools, stream)
+    recover(world, tools, stream)
     resumed = left(stream)
     cuts, found = plan_request(world, stream, request, most=most)
     own = [cut for cut in cuts if cut.state is not CutState.DONE]
     others = [cut for cut in resumed if cut not in own]
     room = len(others) if most is None else max(0, most - len(own))
     todo = sorted((*own, *others[:room]), key=lambda cut: cut.id)
-    deliveries = _open_deliveries(world, stream)
+    deliveries = open_deliveries(world, stream)
     if found is not None:
         outcome.tally = Tally(null_cursors=found.survey.null_cursors)
     edge = None if found is None or found.bound is None else found.kind.format(found.bound)
     tools.notice(Planned(tuple(todo), len(resumed) + len(deliveries), outcome.tally.null_cursors, edge))
     if todo or deliveries:
-        changes = tools.stage.drifted(stream, todo)
-        check(world, tools, stream)
-        _know_columns(world, stream, changes, tools.notice)
+        drifted(world, tools, outcome, todo)
     cropped = len(cuts) == most if found is None else found.more
     rest = Range(cuts[-1].range.end, request.window.end) if request.window is not None and cropped else None
     more = cropped or len(others) > room
@@ -246,10 +244,14 @@ def end(world: World, outcome: Outcome, stop: threading.Event) -> None:
         outcome.stream = world.ledger.plans.find(stream.job, stream.name) or stream
 
 
-def _know_columns(world: World, stream: Stream, changes: Sequence[str], notice: Notice) -> None:
-    """Tell what changed of the source's columns, and remember them, so that it is told once."""
+def drifted(world: World, tools: Tools, outcome: Outcome, cuts: Sequence[Cut]) -> None:
+    """Check what cuts read and what destinations take; tell what changed of the source's columns, and remember them,
+    so that it is told once. Raises Misconfigured, Retryable."""
+    stream = outcome.stream
+    changes = tools.stage.drifted(stream, cuts)
+    check(world, tools, stream)
     for text in changes:
-        notice(Warned(text))
+        tools.notice(Warned(text))
     columns = world.source.columns()
     if columns != stream.columns:
         world.ledger.plans.know(stream, columns)
@@ -290,7 +292,7 @@ def remembered(outcome: Outcome) -> Iterator[None]:
         outcome.errors.append(error)
 
 
-def _recover(world: World, tools: Tools, stream: Stream) -> None:
+def recover(world: World, tools: Tools, stream: Stream) -> None:
     """Finish the slice whose publisher died, and clean up behind cuts that are done; what lives is left alone."""
     with suppress(HeldElsewhere):
         tools.publisher.recover(stream)
@@ -300,7 +302,7 @@ def _recover(world: World, tools: Tools, stream: Stream) -> None:
                 world.staging.clear(stream, cut)
 
 
-def _open_deliveries(world: World, stream: Stream) -> list[Delivery]:
+def open_deliveries(world: World, stream: Stream) -> list[Delivery]:
     """Everything that is still to arrive somewhere, a destination that joined later included."""
     found: list[Delivery] = []
     for destination in world.destinations:
