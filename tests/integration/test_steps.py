@@ -216,7 +216,7 @@ def test_a_slice_that_was_half_published_is_finished_by_whoever_comes(world: Wor
 def test_what_was_published_and_not_sent_is_sent_by_whoever_settles(world: World) -> None:
     world.log("monday", rows(10))
     (cut,) = begin(world).cuts
-    world.platform.process.fault(Fault("reset", kind="file", after_bytes=100))
+    world.platform.process.fault(Fault("fail", kind="file", status=429))
     with pytest.raises(Retryable):
         upload(world, cut)
     world.platform.reset()
