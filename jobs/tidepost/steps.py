@@ -16,11 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
 
 from tidepost.deliver import Parcel
 from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
 from tidepost.events import Notice, Settled
-from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream
+from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, Tally
 from tidepost.outbound import ENDED, FIRST_POLL, MOST_WAITING
 from tidepost.run import (
     Outcome,
@@ -100,6 +101,7 @@ class Uploaded:
 class Standing:
     """Where deliveries stand after a look.
 
+    tally:      of the cuts, or nothing where none were asked about
     unfinished: cuts that are not done
     deliveries: of the cuts that were asked about, or all that were open
     rows:       of these; each has `arrived`, was `refused`, is `held`, or is still `loading`
@@ -108,6 +110,7 @@ class Standing:
     wait:       seconds until it is worth looking again
     """
 
+    tally: Tally
     unfinished: tuple[int, ...]
     deliveries: int
     rows: int
@@ -143,13 +146,15 @@ def begin(world: World, request: Request, *, notice: Notice, most: int = MOST_CU
     )
 
 
-def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event) -> Uploaded:
+def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event, null_cursors: int = 0) -> Uploaded:
     """Stage, publish and send one cut; what it sends is not waited for.
+
+    null_cursors: rows of the source that no scan can find, as planning counted them
 
     Raises Misconfigured and Retryable as `run` does; what was done before that is done. A delivery that is held is
     counted and raises nothing. With `stop` set, what is not begun yet stays open.
     """
-    began, outcome = time.monotonic(), Outcome(registered(world))
+    began, outcome = time.monotonic(), Outcome(registered(world), tally=Tally(null_cursors=null_cursors))
     stream, deliveries = outcome.stream, world.ledger.deliveries
     known = world.ledger.plans.cut(stream, cut)
     done, elsewhere, sent = known.state is CutState.DONE, None, 0
@@ -171,7 +176,7 @@ def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event) -> 
                 sent += parcel.delivery.state is DeliveryState.SENT
                 tools.keeper.release(parcel.lease)
     _raise(outcome)
-    return _uploaded(world, stream, known, outcome, sent=sent, before=done, elsewhere=elsewhere, began=began)
+    return _uploaded(world, stream, known, sent=sent, before=done, elsewhere=elsewhere, began=began)
 
 
 def settle(world: World, *, notice: Notice, stop: threading.Event, cuts: Sequence[int] | None = None) -> Standing:
@@ -272,20 +277,12 @@ def _raise(outcome: Outcome) -> None:
 
 
 def _uploaded(
-    world: World,
-    stream: Stream,
-    cut: Cut,
-    outcome: Outcome,
-    *,
-    sent: int,
-    before: bool,
-    elsewhere: str | None,
-    began: float,
+    world: World, stream: Stream, cut: Cut, *, sent: int, before: bool, elsewhere: str | None, began: float
 ) -> Uploaded:
-    """What became of a cut: by what was done, or by what the ledger has of it where somebody else did it."""
+    """What became of a cut, whoever did it."""
     kind, deliveries = world.source.cursor(), world.ledger.deliveries.of(stream, [cut.id])
     became = world.ledger.deliveries.contents(deliveries[0])[0] if deliveries else None
-    tally = outcome.tally if became is None else became.tally
+    tally = world.ledger.plans.tallies(stream, [cut.id]).get(cut.id, Tally())
     return Uploaded(
         cut.id,
         kind.format(cut.range.start),
@@ -310,7 +307,9 @@ def _standing(world: World, stream: Stream, found: Sequence[Delivery], cuts: Seq
     poll = world.job.destination.poll.total_seconds()
     still_open = {cut.id for cut in plans.open_cuts(stream)}
     these = [deliveries.current(one) for one in found] if cuts is None else deliveries.of(stream, cuts)
+    tallies = plans.tallies(stream, cuts or ()).values()
     return Standing(
+        tally=reduce(Tally.plus, tallies, Tally()),
         unfinished=tuple(sorted(still_open if cuts is None else still_open.intersection(cuts))),
         deliveries=len(these),
         rows=sum(one.rows for one in these),
