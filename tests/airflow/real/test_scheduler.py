@@ -1,0 +1,158 @@
+"""Runs of a real Airflow: its own scheduler, workers, triggerer and database, asked over REST as people ask it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from deploy.local.environment import ROOT
+from deploy.local.rest import Rest, until
+from deploy.local.settings import Place
+from deploy.local.standalone import standalone
+from tests.airflow.real.uploads import Upload
+from tests.world import KEY, Platform, after, rows
+
+from tidepost.sandbox.process import SandboxProcess
+from tidepost.sandbox.settings import Fault
+
+pytestmark = pytest.mark.timeout(400)
+
+MINUTES = 300
+"""Rows of a job's log, one a minute from the world's start."""
+SECONDS = 150.0
+
+
+@dataclass
+class Real:
+    """An Airflow, and the jobs that it runs, by name."""
+
+    rest: Rest
+    jobs: dict[str, Upload]
+
+    def ran(self, dag: str, **asked: Any) -> dict[str, Any]:
+        """A run by hand, at its end, which is a good one."""
+        run = self.rest.trigger(dag, **asked)
+        return self.succeeded(dag, run)
+
+    def succeeded(self, dag: str, run: str) -> dict[str, Any]:
+        ended = self.rest.finished(dag, run, seconds=SECONDS)
+        assert ended["state"] == "success", self.told(dag, run)
+        return ended
+
+    def told(self, dag: str, run: str) -> str:
+        """What the tasks of a run wrote into their logs."""
+        parts = []
+        for one in self.rest.tasks(dag, run):
+            name, index = one["task_id"], one["map_index"]
+            log = self.rest.log(dag, run, name, index=index, attempt=one["try_number"]) if one["try_number"] else ""
+            parts.append(f"--- {name}[{index}] {one['state']}\n{log}")
+        return "\n".join(parts)
+
+
+@pytest.fixture(scope="module")
+def real(_process: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    folder = tmp_path_factory.mktemp("real")
+    project, platform = folder / "project", Platform(_process)
+    jobs = {
+        "hourly": Upload.define(project, "hourly", platform, cut_rows=150),
+        "backfilled": Upload.define(project, "backfilled", platform),
+        "killed": Upload.define(project, "killed", platform, cut_rows=150, schedule=None),
+        "asked": Upload.define(project, "asked", platform, schedule=None),
+    }
+    for job in jobs.values():
+        job.log("monday", rows(MINUTES))
+    place = Place(folder / "home", project, ROOT / "dags", ROOT / "plugins")
+    with standalone(place, {"SANDBOX_URL": platform.url, "ARTHUR_API_KEY": KEY}) as rest:
+        until(lambda: rest.get("/dags")["total_entries"] >= len(jobs), "the DAGs", seconds=60)
+        yield Real(rest, jobs)
+
+
+def first_run(real: Real, dag: str, kind: str) -> str:
+    """The id of a DAG's first run of a type, once there is one."""
+
+    def look() -> str | None:
+        return next((str(run["dag_run_id"]) for run in real.rest.runs(dag, run_type=kind)), None)
+
+    return until(look, f"a {kind} run of {dag}", seconds=60)
+
+
+def test_a_scheduled_run_uploads_and_clearing_it_sends_nothing(real: Real) -> None:
+    job = real.jobs["hourly"]
+    real.rest.resume(job.dag)
+    run = first_run(real, job.dag, "scheduled")
+    real.succeeded(job.dag, run)
+    assert job.held() == (MINUTES, MINUTES, 0)
+    assert len(real.rest.tasks(job.dag, run, "upload")) > 1
+
+    offered = job.repeats_offered()
+    real.rest.clear(job.dag, run)
+    real.succeeded(job.dag, run)
+    assert job.held() == (MINUTES, MINUTES, 0)
+    assert job.repeats_offered() == offered
+    real.rest.pause(job.dag)
+
+
+def test_a_backfill_beside_live_runs_sends_every_row_once(real: Real) -> None:
+    job = real.jobs["backfilled"]
+    real.rest.resume(job.dag)
+    real.rest.backfill(job.dag, f"{after():%FT%TZ}", f"{after(hours=1):%FT%TZ}")
+    live = real.rest.trigger(job.dag)
+    real.succeeded(job.dag, live)
+    until(lambda: len(real.rest.runs(job.dag, run_type="backfill")) == 2, "the backfill's runs", seconds=60)
+    for run in real.rest.runs(job.dag):
+        real.succeeded(job.dag, run["dag_run_id"])
+    assert {run["run_type"] for run in real.rest.runs(job.dag)} >= {"backfill", "manual"}
+    assert job.held() == (MINUTES, MINUTES, 0)
+    assert job.repeats_offered() == 0
+    real.rest.pause(job.dag)
+
+
+def test_a_task_that_is_killed_in_mid_upload_is_finished_by_its_retry(real: Real, platform: Platform) -> None:
+    job = real.jobs["killed"]
+    platform.process.fault(Fault("delay", kind="file", count=1, seconds=30))
+    real.rest.resume(job.dag)
+    run = real.rest.trigger(job.dag)
+    until(lambda: job.deliveries().get("sending"), "a file that is being sent", seconds=SECONDS)
+    sending = until(
+        lambda: [one for one in real.rest.tasks(job.dag, run, "upload") if one["state"] == "running" and one["pid"]],
+        "its task",
+        seconds=20,
+    )
+    for one in sending:
+        os.kill(one["pid"], signal.SIGKILL)
+    real.succeeded(job.dag, run)
+    tries = [one["try_number"] for one in real.rest.tasks(job.dag, run, "upload")]
+    assert max(tries) > 1
+    assert job.held() == (MINUTES, MINUTES, 0)
+    assert set(job.deliveries()) == {"closed"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mode": "everything"}, {"dry_run": "perhaps"}, {"from": 7}], ids=["mode", "dry run", "from"]
+)
+def test_the_form_refuses_a_wrong_value(real: Real, wrong: dict[str, Any]) -> None:
+    job = real.jobs["asked"]
+    before = len(real.rest.runs(job.dag))
+    answer = real.rest.answer("POST", f"/dags/{job.dag}/dagRuns", {"logical_date": None, "conf": wrong})
+    assert 400 <= answer.status_code < 500
+    assert len(real.rest.runs(job.dag)) == before
+
+
+def test_a_run_by_hand_does_what_its_form_says(real: Real) -> None:
+    job = real.jobs["asked"]
+    window = {"from": f"{after():%FT%TZ}", "to": f"{after(hours=1):%FT%TZ}"}
+    real.rest.resume(job.dag)
+    real.ran(job.dag, mode="range", dry_run=True, **window)
+    assert job.held() == (0, 0, 0)
+    real.ran(job.dag, mode="range", **window)
+    assert job.held() == (60, 60, 0)
+    job.platform.process.lose(job.model_id, [f"r{number:06d}" for number in range(10)])
+    assert job.held() == (50, 50, 0)
+    real.ran(job.dag, mode="resend", **window)
+    assert job.held() == (60, 60, 0)
+    compared = real.ran(job.dag, mode="reconcile", **window)
+    assert "60" in real.told(job.dag, compared["dag_run_id"])
