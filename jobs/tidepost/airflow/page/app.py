@@ -13,16 +13,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
-from airflow.configuration import conf
 from airflow.models.dag import DagModel
 from fastapi import Depends, FastAPI, Response
+from fastapi.responses import JSONResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import select
 
@@ -56,7 +55,7 @@ def uploads_app(fresh: float = FRESH) -> FastAPI:
         openapi_url=None,
         dependencies=[Depends(requires_access_dag(method="GET"))],
     )
-    recent = Recent(lambda: read(Path(conf.get("core", "dags_folder"))), fresh)
+    recent = Recent(read, fresh)
     parts = {name: (files(_PACKAGE) / name).read_text() for name in ("page.css", "page.js")}
     version = hashlib.sha256("".join(parts.values()).encode()).hexdigest()[:12]
     template = _environment().get_template("page.html")
@@ -68,9 +67,9 @@ def uploads_app(fresh: float = FRESH) -> FastAPI:
         return Response(html, media_type="text/html; charset=utf-8", headers=_HEADERS)
 
     @app.get("/api/status")
-    def status(user: GetUserDep, session: SessionDep) -> Any:
+    def status(user: GetUserDep, session: SessionDep) -> Response:
         found, dags = _allowed(recent(), user, session)
-        return document(found, dags)
+        return JSONResponse(document(found, dags), headers=_HEADERS)
 
     for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
         app.get(f"/{name}")(_static(parts[name], f"{kind}; charset=utf-8"))

@@ -38,13 +38,15 @@ document.addEventListener("click", (event) => {
 
 // ---------------------------------------------------------------------------------------------- refresh
 
-// Only what changed is replaced; what is open stays open, and the focus stays where it is.
+// Only what changed is replaced: parts, and of the table its rows. What is open stays open, and the focus stays.
 function take(part, fresh) {
-  if (part.innerHTML === fresh.innerHTML) return;
-  const opened = [...part.querySelectorAll("details[open]")].map((one) => one.id);
   const focused = part.contains(document.activeElement) ? whatIs(document.activeElement) : null;
-  part.replaceChildren(...fresh.childNodes);
-  for (const one of part.querySelectorAll("details")) one.open = opened.includes(one.id);
+  const opened = [...part.querySelectorAll("details[open]")].map((one) => one.id);
+  for (const one of fresh.querySelectorAll("details")) one.open = opened.includes(one.id);
+  const known = new Map([...part.children].map((one) => [one.outerHTML, one]));
+  const kept = [...fresh.childNodes].map((one) => known.get(one.outerHTML) ?? one);
+  if (kept.length === part.childNodes.length && kept.every((one, at) => one === part.childNodes[at])) return;
+  part.replaceChildren(...kept);
   if (focused) [...part.querySelectorAll("a, summary")].find((one) => whatIs(one) === focused)?.focus();
 }
 

@@ -7,24 +7,22 @@ be migrated first is left as it is.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from tidepost.airflow.place import the_project
 from tidepost.errors import TidepostError
 from tidepost.job import Job
 from tidepost.ledger.sql import SqlLedger
-from tidepost.project import Project, find_project
+from tidepost.project import Project
 from tidepost.status import JobStatus, read_status
 from tidepost.wire import existing_ledger_of
 
 log = logging.getLogger(__name__)
 
-_FILE: Final = re.compile(r"[^\n:]+\.ya?ml(?=:)")
 T = TypeVar("T")
 
 
@@ -69,16 +67,17 @@ class Reading:
     fault: Fault | None = None
 
 
-def read(start: Path, clock: Callable[[], float] = time.time) -> Reading:
-    """The project that `start` belongs to, or the one that `TIDEPOST_PROJECT` names. Raises nothing: what is wrong
-    is part of the reading."""
+def read(clock: Callable[[], float] = time.time) -> Reading:
+    """The project, as Airflow's processes find it. Raises nothing: what is wrong is part of the reading."""
     at = clock()
     try:
-        project = find_project(start)
+        project = the_project()
     except TidepostError as error:
         return Reading(at, None, (), (), _fault(error))
     definitions = project.definitions()
-    broken = tuple(Broken(_file(error), _fault(error)) for error in definitions.problems)
+    broken = tuple(
+        Broken(path.relative_to(project.root).as_posix(), _fault(error)) for path, error in definitions.broken.items()
+    )
     jobs, fault = _jobs(project, definitions.jobs, at)
     return Reading(at, str(project.root / "jobs"), jobs, broken, fault)
 
@@ -110,12 +109,6 @@ def _fault(error: Exception) -> Fault:
     # Its text is for the log: nothing is known of what it holds.
     log.error("a job's status could not be read", exc_info=error)
     return Fault(f"an error that tidepost did not expect: {type(error).__name__}", hint="See the api-server's log.")
-
-
-def _file(error: TidepostError) -> str:
-    """The file that an error of a definition begins with."""
-    found = _FILE.match(error.message)
-    return "job files" if found is None else found[0]
 
 
 class Recent(Generic[T]):

@@ -48,6 +48,9 @@ class Line:
 
     key:    of the row on the page, the same at every reading
     lag:    `3 h behind`; empty without a mark or for cursors that are no times
+    blank:  whether there are no numbers to show
+    too_late: whether rows came nearly as late as a lookback reaches
+    more:   waiting deliveries that are not listed
     notes:  what to know of it, whole sentences
     """
 
@@ -65,6 +68,7 @@ class Line:
     held: int = 0
     rejects: int = 0
     late: int = 0
+    too_late: bool = False
     ran: Moment | None = None
     closed: Moment | None = None
     waiting: tuple[Waiting, ...] = ()
@@ -151,6 +155,7 @@ def _line(job: str, dag: Dag | None, stream: StreamStatus, to: DestinationStatus
         held=to.held,
         rejects=stream.rejects + to.refused,
         late=stream.late_rows,
+        too_late=stream.too_late is not None,
         ran=_moment(stream.last_run_at, now),
         closed=_moment(to.last_closed_at, now),
         waiting=tuple(held_first[:MOST]),
