@@ -53,7 +53,8 @@ class Served:
         self.sign_in(page)
         page.get_by_role("link", name="Uploads").click()
         element = page.wait_for_selector("iframe")
-        frame = element and element.content_frame()
+        assert element is not None
+        frame = element.content_frame()
         assert frame is not None
         expect(frame.get_by_role("heading", name="Uploads")).to_be_visible()
         return frame

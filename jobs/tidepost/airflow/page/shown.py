@@ -43,6 +43,14 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A whole sentence, and what to type, if anything."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One row of the table: a job's stream at a destination, or a job without any.
 
@@ -51,7 +59,6 @@ class Line:
     blank:  whether there are no numbers to show
     too_late: whether rows came nearly as late as a lookback reaches
     more:   waiting deliveries that are not listed
-    notes:  what to know of it, whole sentences
     """
 
     key: str
@@ -73,7 +80,7 @@ class Line:
     closed: Moment | None = None
     waiting: tuple[Waiting, ...] = ()
     more: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     fault: Fault | None = None
     blank: bool = False
 
@@ -128,8 +135,7 @@ def _lines(of: Found, dag: Dag | None, now: float) -> Iterator[Line]:
     if of.status is None:
         yield Line(of.name, of.name, Care.BROKEN, "not readable", dag, fault=of.fault, blank=True)
     elif not of.status.ran:
-        ways = f"Run its DAG, or type  tidepost run {of.name}" if dag else f"Type  tidepost run {of.name}"
-        note = f"Nothing was uploaded yet. {ways}"
+        note = Note(f"Nothing was uploaded yet.{' Run its DAG, or' if dag else ''}", f"tidepost run {of.name}")
         yield Line(of.name, of.name, Care.NEVER, "never ran", dag, notes=(note,), blank=True)
     else:
         for stream in of.status.streams:
@@ -172,20 +178,21 @@ def _state(stream: StreamStatus, to: DestinationStatus) -> tuple[Care, str]:
     return Care.FINE, "all arrived"
 
 
-def _notes(job: str, stream: StreamStatus, to: DestinationStatus) -> Iterator[str]:
-    if rejects := stream.rejects:
+def _notes(job: str, stream: StreamStatus, to: DestinationStatus) -> Iterator[Note]:
+    look = f"tidepost rejects {job}"
+    if stream.rejects:
         reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(stream.rejected.items()))
-        yield f"{count(rejects, 'row')} rejected: {reasons}. See them:  tidepost rejects {job}"
+        yield Note(f"{count(stream.rejects, 'row')} rejected: {reasons}.", look)
     if to.refused:
-        yield f"{count(to.refused, 'row')} refused by {to.name}. See them:  tidepost rejects {job}"
+        yield Note(f"{count(to.refused, 'row')} refused by {to.name}.", look)
     if stream.too_late:
-        yield stream.too_late[:1].upper() + stream.too_late[1:] + "."
+        yield Note(f"{stream.too_late[:1].upper()}{stream.too_late[1:]}.")
     if stream.null_cursors:
-        yield f"{count(stream.null_cursors, 'row')} of the source without a cursor, which no scan can find."
+        yield Note(f"{count(stream.null_cursors, 'row')} of the source without a cursor, which no scan can find.")
     if stream.open_cuts:
-        yield f"{count(stream.open_cuts, 'cut')} begun, which the next run finishes."
+        yield Note(f"{count(stream.open_cuts, 'cut')} begun, which the next run finishes.")
     if to.below:
-        yield f"Open below the mark: {count(len(to.below), 'slice')} of backfills, late rows or repairs."
+        yield Note(f"Open below the mark: {count(len(to.below), 'slice')} of backfills, late rows or repairs.")
 
 
 def _broken(one: Broken) -> Line:
