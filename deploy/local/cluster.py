@@ -57,7 +57,7 @@ def cluster(place: Place, more: Mapping[str, str], *, workers: int = 2) -> Itera
     place.prepare()
     airflow = Path(sys.executable).with_name("airflow")
     with ExitStack() as stack:
-        database = stack.enter_context(postgres(place.home / "postgres"))
+        database = stack.enter_context(postgres())
         broker = stack.enter_context(redis_server(place.home / "redis"))
         s3 = stack.enter_context(s3_server(place.home / "s3"))
         database.create("airflow")
