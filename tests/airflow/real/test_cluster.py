@@ -102,7 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def test_a_backfill_of_two_workers_of_which_one_dies_ends_with_both_sides_equal(site: Site) -> None:
     rest, demo = site.cluster.rest, site.flights
-    until(lambda: rest.answer("GET", f"/dags/{DAG}").ok or None, "the DAG", seconds=60)
+    rest.wait_for_dag(DAG)
     rest.resume(DAG)
     until(lambda: demo.arrived() or None, "the first day, by a live run", seconds=120)
 

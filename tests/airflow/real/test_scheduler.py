@@ -67,7 +67,8 @@ def real(_process: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> 
         job.log("monday", rows(MINUTES))
     place = Place(folder / "home", project, ROOT / "dags", ROOT / "plugins")
     with standalone(place, {"SANDBOX_URL": platform.url, "ARTHUR_API_KEY": KEY}) as rest:
-        until(lambda: rest.get("/dags")["total_entries"] >= len(jobs), "the DAGs", seconds=60)
+        for job in jobs.values():
+            rest.wait_for_dag(job.dag)
         yield Real(rest, jobs)
 
 
