@@ -8,15 +8,15 @@ from airflow.sdk import BaseOperator
 
 
 class PlanOperator(BaseOperator):
-    def __init__(self, *, job: str, project: str, **options: Any) -> None:
+    def __init__(self, *, job: str, project: str | None, **options: Any) -> None:
         super().__init__(**options)
 
 
 class CutOperator(BaseOperator):
-    def __init__(self, *, job: str, project: str, cut: int, **options: Any) -> None:
+    def __init__(self, *, job: str, project: str | None, cut: int, **options: Any) -> None:
         super().__init__(**options)
 
 
 class ConfirmOperator(BaseOperator):
-    def __init__(self, *, job: str, project: str, **options: Any) -> None:
+    def __init__(self, *, job: str, project: str | None, **options: Any) -> None:
         super().__init__(**options)
