@@ -20,6 +20,7 @@ from tidepost.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, Tim
 from tidepost.project import ProjectDefinition
 from tidepost.reference import SECRET_PATTERN
 from tidepost.sections import (
+    AirflowDefinition,
     ArthurDefinition,
     CursorDefinition,
     LimitsDefinition,
@@ -112,6 +113,16 @@ limits:
   non_finite: "null"
   memory: 1GB
   threads: 4
+
+airflow:
+  pool: uploads
+  retries: 3
+  retry_delay: 2m
+  timeout: 3h
+  parallel: 8
+  runs: 2
+  freshness: 2h
+  notify: [delays@example.com]
 """
 """Every key once."""
 
@@ -234,6 +245,7 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "destination": ArthurDefinition,
     "destination.model": ModelReference,
     "limits": LimitsDefinition,
+    "airflow": AirflowDefinition,
 }
 
 _PATTERNS: Final = {

@@ -24,6 +24,7 @@ from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text,
 from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
+    AirflowDefinition,
     AnySource,
     ArthurDefinition,
     CursorDefinition,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NAME_PATTERN",
     "RESERVED",
+    "AirflowDefinition",
     "ArthurDefinition",
     "Attribute",
     "AttributeType",
@@ -115,6 +117,7 @@ class Job(Section):
     limits: LimitsDefinition = Field(
         LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
     )
+    airflow: AirflowDefinition = Field(AirflowDefinition(), description="How the job's DAG runs on Airflow.")
 
     @model_validator(mode="after")
     def _paths_fit_the_cursor(self) -> Self:

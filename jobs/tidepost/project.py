@@ -46,6 +46,7 @@ class DefaultsDefinition(Section):
     staging: Any = Field(None, description="As a job's `staging`.")
     destination: Any = Field(None, description="As a job's `destination`.")
     limits: Any = Field(None, description="As a job's `limits`.")
+    airflow: Any = Field(None, description="As a job's `airflow`.")
 
 
 class ProjectDefinition(Section):
@@ -81,10 +82,14 @@ class ProjectDefinition(Section):
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """All jobs of a project that can be used, by name, and what is wrong with the files of the others."""
+    """All jobs of a project that can be used, by name, and what is wrong with the files of the others.
+
+    broken: the same problems by their files; two files of one name are one problem, of the first
+    """
 
     jobs: tuple[Job, ...]
     problems: tuple[Misconfigured, ...]
+    broken: Mapping[Path, Misconfigured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class Project:
         if name not in named:
             near = difflib.get_close_matches(name, [known for known in named if isinstance(known, str)], n=1)
             guess = f"; did you mean {near[0]}?" if near else ""
-            hint = "\n  ".join(error.message for error in unread)
+            hint = "\n  ".join(error.message for error in unread.values())
             raise Misconfigured(f'no job "{name}" in {self.root / JOBS_FOLDER}{guess}', hint=hint)
         if len(named[name]) > 1:
             raise self._shared(name, named[name])
@@ -155,28 +160,28 @@ class Project:
 
     def definitions(self) -> Definitions:
         """`jobs()` and `problems()` in one reading: a broken file does not hide the others."""
-        named, problems = self._named()
+        named, broken = self._named()
         jobs = []
         for name, found in named.items():
             if name is not None and len(found) > 1:
-                problems.append(self._shared(name, found))
+                broken[found[0][0]] = self._shared(name, found)
                 continue
             for path, document in found:
                 try:
                     jobs.append(define_job(path, document, self))
                 except Misconfigured as error:
-                    problems.append(error)
-        return Definitions(tuple(sorted(jobs, key=lambda job: job.name)), tuple(problems))
+                    broken[path] = error
+        return Definitions(tuple(sorted(jobs, key=lambda job: job.name)), tuple(broken.values()), broken)
 
-    def _named(self) -> tuple[dict[Value, list[tuple[Path, Document]]], list[Misconfigured]]:
+    def _named(self) -> tuple[dict[Value, list[tuple[Path, Document]]], dict[Path, Misconfigured]]:
         """The files that are YAML, by the name that they claim, and the errors of those that are not."""
         named: dict[Value, list[tuple[Path, Document]]] = {}
-        unread: list[Misconfigured] = []
+        unread: dict[Path, Misconfigured] = {}
         for path in self.files():
             try:
                 document = read_yaml(path, str(path.relative_to(self.root)))
             except Misconfigured as error:
-                unread.append(error)
+                unread[path] = error
                 continue
             name = document.data.get("name")
             named.setdefault(name if isinstance(name, str) else None, []).append((path, document))
