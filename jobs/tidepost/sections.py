@@ -340,8 +340,15 @@ class LimitsDefinition(Section):
     )
 
 
+def _mail(value: str) -> str:
+    name, at, host = value.partition("@")
+    if not (name and at and host) or "@" in host or any(sign.isspace() for sign in value):
+        raise fault(f"{shown(value)} is no mail address")
+    return value
+
+
 class AirflowDefinition(Section):
-    """How the job's DAG runs on Airflow; nothing else reads it. `schedule`, `timezone`, `owner` and `tags` are the job's."""
+    """How the job's DAG runs on Airflow. `schedule`, `timezone`, `owner` and `tags` stand at the top of the file."""
 
     pool: Text = Field("default_pool", description="The pool that the job's tasks take their slots from.")
     retries: Count = Field(
@@ -351,21 +358,19 @@ class AirflowDefinition(Section):
     )
     retry_delay: Span = Field(
         timedelta(minutes=1),
-        description="How long the first retry waits; each further one twice as long, an hour at most. A platform that "
-        "says when to come back is heeded.",
+        description="How long the first retry waits; each further one twice as long, an hour at most. A platform "
+        "that says when to come back is heeded.",
     )
     timeout: Span = Field(timedelta(hours=6), description="How long one task may take; then it is ended and retried.")
     parallel: Number = Field(4, description="Cuts of one run that are uploaded at the same time.")
-    runs: Number = Field(
-        4, description="Runs at the same time. For politeness: any number of them does no harm."
-    )
+    runs: Number = Field(4, description="Runs at the same time. For politeness: any number of them does no harm.")
     freshness: Span | None = Field(
         None,
         description="How long after it is due a run may take until everything has arrived. Later, the job's people "
         "are told the mark and how late it is.",
         examples=["2h"],
     )
-    notify: tuple[Text, ...] = Field(
+    notify: tuple[Annotated[Text, AfterValidator(_mail)], ...] = Field(
         (),
         description="Mail addresses that are told when a run fails or is late, by Airflow's connection "
         "`smtp_default`.",

@@ -1,10 +1,132 @@
-"""From job definitions to DAGs."""
+"""From job definitions to DAGs: one DAG for each job, from one short file.
+
+    from tidepost.airflow import upload_dags
+
+    globals().update(upload_dags())
+
+Reading them costs little: files are read, nothing is asked of a network or of Airflow's database, and what a task
+needs is imported when it runs. The same definitions give the same DAGs, to the byte.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, get_parsing_context
+
+from tidepost.airflow.deadline import deadline
+from tidepost.airflow.describe import describe
+from tidepost.airflow.following import FollowOperator
+from tidepost.airflow.form import form
+from tidepost.airflow.importing import dag_file, report
+from tidepost.airflow.notify import FailureNotifier
+from tidepost.airflow.operators import ConfirmOperator, CutOperator, PlanOperator
+from tidepost.airflow.place import the_project
+from tidepost.airflow.policy import Retries
+from tidepost.fields import parse_moment
+
+if TYPE_CHECKING:
+    from tidepost.airflow.notify import Send
+    from tidepost.job import Job
+    from tidepost.project import Project
+
+PREFIX: Final = "upload_"
+_ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""When a DAG begins whose cursor is no time: before any run."""
 
 
-def upload_dags() -> dict[str, Any]:
-    """The DAGs of a project, by name."""
-    return {}
+def upload_dags(
+    project: str | Path | None = None,
+    *,
+    prefix: str = PREFIX,
+    tags: Sequence[str] = (),
+    notify: Send | None = None,
+) -> dict[str, DAG]:
+    """The DAGs of a project's jobs, by their ids: `upload_` and the job's name.
+
+    A job file that cannot be used is an import error of its own, and the others go on.
+
+    project: its root, or a folder in it; by default what `TIDEPOST_PROJECT` names, else the nearest `tidepost.yaml`
+             from the DAG file upwards
+    tags:    of every DAG, beside its job's own
+    notify:  is told of every failure, beside the mail addresses of the job
+    Misconfigured: there is no project, or its `tidepost.yaml` is wrong
+    """
+    wanted = get_parsing_context().dag_id
+    if wanted is not None and not wanted.startswith(prefix):
+        return {}
+    file = dag_file()
+    found = the_project(project, file.parent if file else None)
+    given = None if project is None else str(project)
+    make = _Maker(found, given, prefix, tuple(tags), notify)
+    if wanted is not None:
+        return {wanted: make(found.job(wanted.removeprefix(prefix)))}
+    definitions = found.definitions()
+    report(definitions.broken)
+    return {prefix + job.name: make(job) for job in definitions.jobs}
+
+
+class _Maker:
+    """Makes the DAG of a job."""
+
+    def __init__(
+        self, project: Project, given: str | None, prefix: str, tags: Sequence[str], notify: Send | None
+    ) -> None:
+        self.project, self.given, self.prefix, self.tags, self.notify = project, given, prefix, tags, notify
+
+    def __call__(self, job: Job) -> DAG:
+        file = job.path.relative_to(job.root).as_posix()
+        here = {"job": file, "project": str(self.project.root)}
+        dag_id = self.prefix + job.name
+        with DAG(
+            dag_id,
+            description=job.description,
+            doc_md=describe(job, file),
+            schedule=_timetable(job),
+            start_date=_start(job),
+            catchup=False,
+            max_active_runs=job.airflow.runs,
+            params=form(job),
+            tags=sorted({"tidepost", *self.tags, *job.tags}),
+            deadline=deadline(job, self.given),
+            default_args=self._defaults(job),
+        ) as dag:
+            plan = PlanOperator(task_id="plan", **here)
+            upload = CutOperator.partial(
+                task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here
+            ).expand(cut=plan.output)
+            confirm = ConfirmOperator(task_id="confirm", trigger_rule=TriggerRule.NONE_FAILED, **here)
+            follow = FollowOperator(task_id="follow", plan="plan", trigger_dag_id=dag_id)
+            plan >> upload >> confirm >> follow
+        return dag
+
+    def _defaults(self, job: Job) -> dict[str, Any]:
+        own = job.airflow
+        return {
+            "owner": job.owner or "tidepost",
+            "pool": own.pool,
+            "retries": own.retries,
+            "retry_delay": own.retry_delay,
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(hours=1),
+            "retry_policy": Retries(),
+            "execution_timeout": own.timeout,
+            "on_failure_callback": FailureNotifier(job.name, own.notify, self.notify),
+        }
+
+
+def _timetable(job: Job) -> CronDataIntervalTimetable | None:
+    """Runs at the end of each interval: a plain cron expression would give intervals without a length."""
+    return None if job.schedule is None else CronDataIntervalTimetable(job.schedule, timezone=job.timezone)
+
+
+def _start(job: Job) -> datetime:
+    """The day that the job begins on: there is nothing to backfill before it."""
+    start = job.cursor.start
+    moment = None if isinstance(start, int) else parse_moment(start)
+    if not isinstance(moment, date):
+        return _ANY_DAY
+    return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
