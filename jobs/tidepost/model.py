@@ -279,6 +279,7 @@ class Delivery:
     released: when a person last let it go after it was held, by the ledger's clock: no limit of before holds it again
     reopened: when, in seconds since 1970, it was opened again after it was closed, as rows of it were not there
               any more; None where it never was. What was sent before that is no attempt at what is missing now
+    unknown:  since when, by the ledger's clock, it is unknown: all that was sent of it had left by then; else None
     """
 
     id: int
@@ -291,6 +292,7 @@ class Delivery:
     reason: str = ""
     released: float | None = None
     reopened: float | None = None
+    unknown: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

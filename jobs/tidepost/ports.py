@@ -315,6 +315,9 @@ class Plans(Protocol):
     def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
         """The cuts that are not done, oldest first."""
 
+    def tallies(self, stream: Stream, of: Sequence[int]) -> Mapping[int, Tally]:
+        """What became of the rows of those of some cuts that are done, by cut."""
+
     def buckets(self, stream: Stream, window: Range) -> tuple[Bucket, ...]:
         """The buckets that meet a window of the cursor, in order. They never overlap; a cut that is done leaves
         one of its whole range, in place of all that it meets. What is scanned and in no bucket is unknown."""
@@ -378,6 +381,9 @@ class Deliveries(Protocol):
 
     def held(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
         """The deliveries that wait for a person, with the reason, oldest first."""
+
+    def of(self, stream: Stream, cuts: Sequence[int]) -> tuple[Delivery, ...]:
+        """The deliveries, in whatever state, of the slices that some cuts became, oldest first."""
 
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.
