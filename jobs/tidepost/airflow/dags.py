@@ -31,7 +31,6 @@ from tidepost.fields import parse_moment
 if TYPE_CHECKING:
     from tidepost.airflow.notify import Send
     from tidepost.job import Job
-    from tidepost.project import Project
 
 PREFIX: Final = "upload_"
 _ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -61,7 +60,7 @@ def upload_dags(
     file = dag_file()
     found = the_project(project, file.parent if file else None)
     given = None if project is None else str(project)
-    make = _Maker(found, given, prefix, tuple(tags), notify)
+    make = _Maker(given, prefix, tuple(tags), notify)
     if wanted is not None:
         return {wanted: make(found.job(wanted.removeprefix(prefix)))}
     definitions = found.definitions()
@@ -70,16 +69,18 @@ def upload_dags(
 
 
 class _Maker:
-    """Makes the DAG of a job."""
+    """Makes the DAG of a job.
 
-    def __init__(
-        self, project: Project, given: str | None, prefix: str, tags: Sequence[str], notify: Send | None
-    ) -> None:
-        self.project, self.given, self.prefix, self.tags, self.notify = project, given, prefix, tags, notify
+    given: the project's root as the DAG file names it; None where each process finds it for itself: a DAG that held
+           the path would have another version on each host and with each checkout
+    """
+
+    def __init__(self, given: str | None, prefix: str, tags: Sequence[str], notify: Send | None) -> None:
+        self.given, self.prefix, self.tags, self.notify = given, prefix, tags, notify
 
     def __call__(self, job: Job) -> DAG:
         file = job.path.relative_to(job.root).as_posix()
-        here = {"job": file, "project": str(self.project.root)}
+        here = {"job": file, "project": self.given}
         dag_id = self.prefix + job.name
         with DAG(
             dag_id,
