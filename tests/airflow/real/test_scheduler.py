@@ -131,6 +131,19 @@ def test_a_scheduled_run_uploads_and_clearing_it_sends_nothing(real: Real, begun
     assert job.repeats_offered() == offered
 
 
+def test_what_arrived_is_an_event_of_its_asset_and_the_mark_is_there_to_read(
+    real: Real, begun: dict[str, str]
+) -> None:
+    job, rest = real.jobs["hourly"], real.rest
+    real.succeeded(job.dag, begun["hourly"])
+    name = f"{job.name}/inferences"
+    (asset,) = (one["id"] for one in rest.get("/assets", name_pattern=name)["assets"] if one["name"] == name)
+    event = rest.get("/assets/events", asset_id=asset, order_by="id")["asset_events"][0]["extra"]
+    assert event["rows"] == MINUTES
+    mirror = rest.get(f"/assets/{asset}/state-store")["asset_state_store"]
+    assert {one["key"]: one["value"] for one in mirror} == {"high_water_mark": event["mark"]}
+
+
 def test_a_backfill_beside_live_runs_sends_every_row_once(real: Real, begun: dict[str, str]) -> None:
     job = real.jobs["backfilled"]
     real.succeeded(job.dag, begun["backfilled"])
