@@ -23,8 +23,8 @@ from deploy.local.standalone import COMPONENTS
 
 PARTS: Final = ("api-server", "scheduler", "dag-processor", "triggerer")
 BUCKET: Final = "staging"
-_READY_SECONDS: Final = 240.0
-_MIGRATE_SECONDS: Final = 120.0
+_READY_SECONDS: Final = 300.0
+_MIGRATE_SECONDS: Final = 300.0
 _LOST: Final = {
     # A worker that dies is noticed by its tasks' silence: after five minutes by default, which suits hosts that
     # are far apart and busy, not people who watch.
