@@ -29,7 +29,7 @@ airflow-cluster: $(VENV)/.dev ## the same with PostgreSQL, Redis, S3 and two Cel
 	@cd $(ROOT) && $(VENV)/bin/python -m deploy.local cluster $(if $(PORT),--port $(PORT))
 
 airflow-cluster-test: $(VENV)/.dev ## backfill three months there, kill a worker, and measure; needs redis-server
-	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_MONTHS=3 $(VENV)/bin/python -m pytest -s tests/airflow/real/test_cluster.py $(ARGS)
+	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_MONTHS=1 $(VENV)/bin/python -m pytest -s tests/airflow/real/test_cluster.py $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
 	@cd $(ROOT) && $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

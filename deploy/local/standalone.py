@@ -13,7 +13,7 @@ from deploy.local.rest import NotInTime, Rest, healthy, until
 from deploy.local.settings import ADMIN, Place
 
 COMPONENTS: Final = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-_READY_SECONDS: Final = 180.0
+_READY_SECONDS: Final = 300.0
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Begun:
     """What a request comes to.
 
     cuts:         to do, by their ids, oldest first; what earlier requests left open is among them
+    done:         the request's own cuts that are done already
     deliveries:   open from before
     rows:         that the cuts hold, as far as planning could tell
     null_cursors: rows of the source that no scan can find
@@ -59,14 +60,15 @@ class Begun:
     edge:         the end of what was planned, None where nothing is visible or the request was planned before
     """
 
-    cuts: tuple[int, ...]
-    deliveries: int
-    rows: int
-    null_cursors: int
-    more: bool
-    rest: tuple[str, str] | None
-    closed: bool
-    edge: str | None
+    cuts: tuple[int, ...] = ()
+    done: tuple[int, ...] = ()
+    deliveries: int = 0
+    rows: int = 0
+    null_cursors: int = 0
+    more: bool = False
+    rest: tuple[str, str] | None = None
+    closed: bool = False
+    edge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,11 @@ def begin(world: World, request: Request, *, notice: Notice, most: int = MOST_CU
     cuts = () if agenda.closed else agenda.cuts
     return Begun(
         tuple(cut.id for cut in cuts),
+        agenda.done,
         len(agenda.deliveries),
         sum(cut.estimated or 0 for cut in cuts),
         outcome.tally.null_cursors,
-        agenda.more and not agenda.closed,
+        agenda.more,
         None if agenda.rest is None else (kind.format(agenda.rest.start), kind.format(agenda.rest.end)),
         agenda.closed,
         agenda.edge,

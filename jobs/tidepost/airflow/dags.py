@@ -15,8 +15,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, get_parsing_context
+from airflow.sdk import DAG, CronDataIntervalTimetable, get_parsing_context
 
+from tidepost.airflow.assets import outlets
 from tidepost.airflow.deadline import deadline
 from tidepost.airflow.describe import describe
 from tidepost.airflow.following import FollowOperator
@@ -32,7 +33,6 @@ from tidepost.fields import parse_moment
 if TYPE_CHECKING:
     from tidepost.airflow.notify import Send
     from tidepost.job import Job
-    from tidepost.project import Project
 
 _ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """When a DAG begins whose cursor is no time: before any run."""
@@ -61,7 +61,7 @@ def upload_dags(
     file = dag_file()
     found = the_project(project, file.parent if file else None)
     given = None if project is None else str(project)
-    make = _Maker(found, given, prefix, tuple(tags), notify)
+    make = _Maker(given, prefix, tuple(tags), notify)
     if wanted is not None:
         return {wanted: make(found.job(wanted.removeprefix(prefix)))}
     definitions = found.definitions()
@@ -70,16 +70,18 @@ def upload_dags(
 
 
 class _Maker:
-    """Makes the DAG of a job."""
+    """Makes the DAG of a job.
 
-    def __init__(
-        self, project: Project, given: str | None, prefix: str, tags: Sequence[str], notify: Send | None
-    ) -> None:
-        self.project, self.given, self.prefix, self.tags, self.notify = project, given, prefix, tags, notify
+    given: the project's root as the DAG file names it; None where each process finds it for itself: a DAG that held
+           the path would have another version on each host and with each checkout
+    """
+
+    def __init__(self, given: str | None, prefix: str, tags: Sequence[str], notify: Send | None) -> None:
+        self.given, self.prefix, self.tags, self.notify = given, prefix, tags, notify
 
     def __call__(self, job: Job) -> DAG:
         file = job.path.relative_to(job.root).as_posix()
-        here = {"job": file, "project": str(self.project.root)}
+        here: dict[str, Any] = {"job": file, "project": self.given}
         dag_id = self.prefix + job.name
         with DAG(
             dag_id,
@@ -98,7 +100,7 @@ class _Maker:
             upload = CutOperator.partial(
                 task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here
             ).expand(cut=plan.output)
-            confirm = ConfirmOperator(task_id="confirm", trigger_rule=TriggerRule.NONE_FAILED, **here)
+            confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here)
             follow = FollowOperator(task_id="follow", plan="plan", trigger_dag_id=dag_id)
             plan >> upload >> confirm >> follow
         return dag
