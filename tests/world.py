@@ -28,6 +28,7 @@ from tests.showing import Showing
 from tests.simulated import SimulatedTime
 
 from tidepost import run as engine
+from tidepost.acts import Word
 from tidepost.cursor import to_nanoseconds
 from tidepost.events import Event
 from tidepost.ledger.sql import SqlLedger
@@ -175,6 +176,7 @@ class World:
     shows: what its destination can show, if that is less than rows
     time:  simulated, for whatever a run waits for; None is the real one
     variables: of the environment, beside the usual ones
+    accepts_loss: as `--accept-loss`
     """
 
     root: Path
@@ -187,6 +189,7 @@ class World:
     time: SimulatedTime | None = None
     events: list[Event] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    accepts_loss: bool = False
     _runs: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
@@ -275,7 +278,8 @@ class World:
         try:
             job, clock = project.job("flights"), self._clock
             sleep = time.sleep if self.time is None else self.time.sleep
-            wired = wire(project, job, ledger, env=self.env, clock=clock, sleep=sleep)
+            word = Word("somebody", clock(), "a test") if self.accepts_loss else None
+            wired = wire(project, job, ledger, env=self.env, clock=clock, sleep=sleep, accept_loss=word)
             if self.time is not None:
                 wired = replace(wired, now=self.time.now, wait=self.time.wait)
             if self.shows is not None:

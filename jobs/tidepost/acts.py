@@ -67,6 +67,15 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """Positions of a lane were gone before they were read, and given up: they count as scanned."""
+
+    lane: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """What somebody did, and on what.
 
@@ -77,7 +86,7 @@ class Act:
 
     after: int
     entry: AuditEntry
-    did: Skip | Move | Release
+    did: Skip | Move | Release | Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,24 @@ def release(
     )
     with kept(records, stream, Act(stream.allotted, entry, Release(sequence, sent, arrived))):
         return ledger.deliveries.release(stream, sequence, who=word.who, why=word.why, arrived=arrived)
+
+
+def lose(ledger: SqlLedger, records: Records, stream: Stream, loss: Loss, word: Word) -> None:
+    """Give up positions that are gone, so that what comes after them is read; said again, it is harmless."""
+    there = (json.loads(records.get(key) or b"{}") for key in records.list(acts(stream)))
+    if any(asdict(loss) == one.get("loss") for one in there):
+        return
+    entry = AuditEntry(
+        word.at,
+        word.who,
+        f"accepted a loss of {stream.name} in {loss.lane}",
+        f"{loss.start} to {loss.end - 1}, gone before they were read",
+        f"{loss.end - loss.start} offsets passed over",
+        word.why,
+    )
+    with kept(records, stream, Act(stream.allotted, entry, loss)):
+        said = {"what": entry.what, "old": entry.old, "new": entry.new, "why": entry.why}
+        ledger.reports.record(stream.job, who=entry.who, **said)
 
 
 def move_to(position: int, *, start: int, frontier: int, bound: int | None) -> Move | None:
@@ -210,7 +237,10 @@ def act_of(content: Mapping[str, Any]) -> Act:
     return Act(int(content["after"]), AuditEntry(float(entry["at"]), *words), _did(content))
 
 
-def _did(content: Mapping[str, Any]) -> Skip | Move | Release:
+def _did(content: Mapping[str, Any]) -> Skip | Move | Release | Loss:
+    if "loss" in content:
+        did = content["loss"]
+        return Loss(str(did["lane"]), int(did["start"]), int(did["end"]))
     if "skip" in content:
         did = content["skip"]
         return Skip(int(did["sequence"]), str(did["destination"]), int(did["arrived"]))
@@ -245,6 +275,8 @@ def scanned_after(slices: Iterable[Slice], acts: Sequence[Act]) -> tuple[dict[st
         passed = passed.minus(Ranges((one.range,))) if not one.lane else passed
     for _, move in moves:
         set_to(move)
+    for loss in (act.did for act in acts if isinstance(act.did, Loss)):
+        scanned[loss.lane] = scanned.get(loss.lane, Ranges()).union([Range(loss.start, loss.end)])
     return scanned, {"": passed}
 
 

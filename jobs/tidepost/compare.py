@@ -102,7 +102,8 @@ class Comparison:
         self.connection.execute(
             f"INSERT INTO {_T}source SELECT r.{ID}, r.{own[EVENT]}, "
             f"CASE WHEN r.{own[REASON]} IS NULL THEN hash({content_of(tuple(target.staged))}) END, "
-            f"{cursor}, r.{own[REASON]} FROM ({target.sql(relation.sql)}) AS r WHERE {within}",
+            f"{cursor}, r.{own[REASON]} "
+            f"FROM ({target.sql(relation.sql, judged=relation.judged)}) AS r WHERE {within}",
             {**relation.values, **_ends(events)},
         )
 

@@ -28,6 +28,7 @@ from tidepost.sections import (
     SourceDefinition,
     StagingDefinition,
 )
+from tidepost.sections_kafka import KafkaColumn, KafkaDefinition
 from tidepost.units import DURATION_PATTERN, PERCENT_PATTERN, SIZE_PATTERN, size_text
 
 MINIMAL: Final = """\
@@ -238,6 +239,8 @@ whole, and `null` undoes a default.
 
 _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "source": SourceDefinition,
+    "source.kafka": KafkaDefinition,
+    "source.kafka.columns": KafkaColumn,
     "cursor": CursorDefinition,
     "mapping": MappingDefinition,
     "mapping.inference_timestamp": TimestampDefinition,
@@ -297,7 +300,7 @@ def _type(about: dict[str, Any]) -> str:
         return f"list of {_type(about['items'])}"
     if about.get("pattern") in _PATTERNS:
         return _PATTERNS[about["pattern"]]
-    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`"}
+    names = {"object": "mapping", "string": "text", "integer": "number", "boolean": "`true` or `false`"}
     return names[about["type"]] if "type" in about else _link(about["$ref"].rpartition("/")[2])
 
 

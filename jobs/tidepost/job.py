@@ -37,6 +37,7 @@ from tidepost.sections import (
     SourceDefinition,
     StagingDefinition,
 )
+from tidepost.sections_kafka import OFFSET
 from tidepost.template import Template
 from tidepost.units import RejectLimit
 from tidepost.yamlfile import Document, KeyPath, Place, Places, Value, path_text, read_yaml
@@ -125,6 +126,20 @@ class Job(Section):
             raise fault("holds {start:…}, which needs a cursor that is a time, not a number", "source", "files")
         return self
 
+    @model_validator(mode="after")
+    def _offsets_are_kafkas_cursor(self) -> Self:
+        if self.source.kafka is None:
+            return self
+        if self.cursor.column != OFFSET:
+            raise fault(f"must be `{OFFSET}` for messages of Kafka", "cursor", "column")
+        if (
+            not isinstance(self.cursor.start, int)
+            or self.cursor.start < 0
+            or self.cursor.type not in (None, "integer")
+        ):
+            raise fault("must be an offset for messages of Kafka: 0, or a higher number", "cursor", "start")
+        return self
+
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
 
@@ -167,6 +182,8 @@ class Job(Section):
         )
         del shape["mapping"]["ignore"]  # shapes no row
         shape["source"].pop("s3", None)  # nor does who reads it
+        for key in ("bootstrap", "group", "on_poison", "options"):
+            shape["source"].get("kafka", {}).pop(key, None)
         for attributes in ("inputs", "predictions", "non_inputs"):
             shape["mapping"][attributes].sort(key=lambda attribute: attribute["name"])
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -59,6 +59,10 @@ class Survey:
 CURSOR, FILE = "tidepost:cursor", "tidepost:file"
 """Columns of a source's relation: each row's position, and, where the relation has `layouts`, the row's file."""
 
+FAULT, WHERE = "tidepost:fault", "tidepost:where"
+"""Columns of a relation that is `judged`: why a row cannot be taken at all, or NULL; and a STRUCT that says where the
+row lies in the source and what it is there, which is kept with a row that is set aside."""
+
 Layout = Mapping[str, str]
 """A file's own columns: name in lower case → DuckDB type, empty where the file does not say it."""
 
@@ -68,11 +72,13 @@ class Relation:
     """SQL that reads a range of a source inside the caller's DuckDB connection, with its bound values.
 
     layouts: the files among those read whose own columns are not those of all files together
+    judged:  it has `FAULT` and `WHERE`
     """
 
     sql: str
     values: Mapping[str, object]
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    judged: bool = False
 
 
 class Source(Protocol):
@@ -108,6 +114,37 @@ class OfFiles(Protocol):
     def layouts(self, window: Range) -> Mapping[str, Layout]:
         """As `Relation.layouts`, of the files that can hold rows of a range; empty where files do not say their
         columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The positions that a lane holds now, `[first, end)`; the same ones where it holds none."""
+
+    first: int
+    end: int
+
+
+@runtime_checkable
+class OfLanes(Protocol):
+    """What a source adds whose rows lie in lanes: each has positions of its own, and a row keeps its position."""
+
+    def lanes(self) -> Mapping[str, Held]:
+        """The lanes by name, in order, with what can be read of them now. Raises Retryable, Misconfigured."""
+
+    def lane(self, name: str, *, empty: bool = False) -> Source:
+        """One lane as a source of its own. Reading what it no longer holds is told by `missing`.
+        empty: what is read was never held, so that nothing is missed"""
+
+    def missing(self, name: str, window: Range) -> None:
+        """Positions that were not read yet are gone. Raises Misconfigured, or records it where that was accepted."""
+
+    def mirror(self, marks: Mapping[str, int]) -> None:
+        """Tell the source how far the lanes have arrived, for those who look there. Nothing depends on it."""
+
+
+def lane_of(source: Source, name: str, *, empty: bool = False) -> Source:
+    """The source that positions of a lane belong to; the source itself for the lane without a name."""
+    return source.lane(name, empty=empty) if name and isinstance(source, OfLanes) else source
 
 
 # --------------------------------------------------------------------------------------------------- staging

@@ -12,11 +12,12 @@ from uuid import UUID
 from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.errors import Outdated
 from tidepost.job import Job
+from tidepost.lanes import CUT_ROWS, check_ends, gone, plan_lanes
 from tidepost.lookback import count, differing
 from tidepost.lookback import window as lookback_window
 from tidepost.model import Coverage, Cut, Request, ScanKind, Stream
 from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
-from tidepost.ports import Source, Survey
+from tidepost.ports import OfLanes, Source, Survey
 from tidepost.ranges import Range, Ranges
 from tidepost.world import World
 
@@ -54,7 +55,9 @@ def start_of(job: Job, kind: CursorKind) -> int:
 
 
 def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
-    """Fix the bound and decide the cuts of a request. Writes nothing."""
+    """Fix the bound and decide the cuts of a request. Writes nothing but losses that were accepted."""
+    if isinstance(world.source, OfLanes):
+        return _of_lanes(world, world.source, stream, request)
     job, kind = world.job, world.source.cursor()
     start = start_of(job, kind)
     coverage = world.ledger.plans.coverage(stream) if stream is not None else Coverage(0)
@@ -69,6 +72,21 @@ def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
     end = bound(limit, survey.highest, kind.tick)
     cuts = plan(request.kind, todo=todo, bound=end, survey=survey, sizing=_sizing(world, kind))
     return Prospect((*late, *cuts), coverage, kind, end, survey)
+
+
+def _of_lanes(world: World, source: OfLanes, stream: Stream | None, request: Request) -> Prospect:
+    """As `prospect`, lane by lane: what can be read of each now ends it."""
+    job, kind = world.job, world.source.cursor()
+    start = start_of(job, kind)
+    coverage = world.ledger.plans.coverage(stream) if stream is not None else Coverage(0)
+    held = source.lanes()
+    check_ends(job.name, held, coverage)
+    for one in gone(held, start=start, coverage=coverage) if request.window is None else ():
+        source.missing(one.lane, one.range)
+    rows = job.limits.cut_rows if "cut_rows" in job.limits.model_fields_set else CUT_ROWS
+    cuts = plan_lanes(request, held, start=start, coverage=coverage, rows=rows)
+    end = max((cut.range.end for cut in cuts), default=None)
+    return Prospect(cuts, coverage, kind, end, Survey(None, ()))
 
 
 def _look_back(world: World, stream: Stream, coverage: Coverage, kind: CursorKind, start: int) -> tuple[Cut, ...]:
@@ -117,7 +135,7 @@ def _limit(world: World, stream: Stream | None, kind: CursorKind, start: int) ->
 def _log_highest(world: World, stream: Stream) -> None:
     """Remember how far a growing id is by now, for the runs after `settle` and within `lookback`."""
     kind = world.source.cursor()
-    if kind.timed:
+    if kind.timed or isinstance(world.source, OfLanes):
         return
     now = _now(world)
     start = start_of(world.job, kind)

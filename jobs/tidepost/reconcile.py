@@ -21,10 +21,11 @@ import duckdb
 
 from tidepost.compare import DIFFERING, NUMBERS, Comparison, Difference
 from tidepost.engine import translated
+from tidepost.errors import Misconfigured
 from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
 from tidepost.model import MICROSECONDS_AN_HOUR, Stream
-from tidepost.ports import Destination, PartRef
+from tidepost.ports import Destination, OfLanes, PartRef
 from tidepost.ranges import Range, Ranges
 from tidepost.shape import shape
 from tidepost.world import World
@@ -202,6 +203,12 @@ class Reconciling:
         cursor, inside = self._within(scope, scanned, {one.sequence: one.range for one in slices})
         comparison.begin()
         if cursor is not None and source:
+            if isinstance(self.world.source, OfLanes):
+                raise Misconfigured(
+                    f"{job.name}: a source of lanes cannot be read again by event time",
+                    safe="Nothing was changed.",
+                    hint=f"What a platform lost is found and sent by:  tidepost resend {job.name}",
+                )
             with self.world.source.read(self.connection, cursor, target.reads) as relation:
                 comparison.read_source(target, relation, events=scope.events)
         parts = published.parts

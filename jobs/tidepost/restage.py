@@ -21,7 +21,7 @@ from tidepost.errors import Misconfigured
 from tidepost.index import CONTENT, content_of, sidecar_of
 from tidepost.leases import Keeper
 from tidepost.model import Delivery, Part, Slice, Stream
-from tidepost.ports import PartRef
+from tidepost.ports import PartRef, lane_of
 from tidepost.publish import manifest_key
 from tidepost.shape import ID, REASON
 from tidepost.sql import quote_identifier
@@ -79,10 +79,11 @@ class Restage:
             f"{_PART} AS part FROM ({wanted.sql})",
             dict(wanted.values),
         )
-        with self.stage.source.read(connection, known.range, target.reads) as relation:
+        source = lane_of(self.stage.source, known.lane)
+        with source.read(connection, known.range, target.reads) as relation:
             connection.execute(
                 f"CREATE OR REPLACE TEMP TABLE tidepost_again AS SELECT *, {content_of(tuple(target.staged))} "
-                f"AS {_CONTENT} FROM (SELECT {names} FROM ({target.sql(relation.sql)}) "
+                f"AS {_CONTENT} FROM (SELECT {names} FROM ({target.sql(relation.sql, judged=relation.judged)}) "
                 f"WHERE {quote_identifier(REASON)} IS NULL AND {ID} IN (SELECT id FROM tidepost_wanted)) AS r "
                 f"QUALIFY row_number() OVER (PARTITION BY {ID}, {_CONTENT}) = 1",
                 dict(relation.values),

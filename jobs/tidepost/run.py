@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from tidepost.batches import close_batches
 from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
+from tidepost.lanes import lane_marks
 from tidepost.lookback import late_warning
 from tidepost.model import (
     Cut,
@@ -31,7 +32,8 @@ from tidepost.model import (
     Tally,
 )
 from tidepost.outbound import Outbound
-from tidepost.prospect import plan_request
+from tidepost.ports import OfLanes
+from tidepost.prospect import plan_request, start_of
 from tidepost.ranges import Range
 from tidepost.tools import Tools, equipped, sending
 from tidepost.world import World
@@ -205,7 +207,10 @@ def begun(
     if todo or deliveries:
         drifted(world, tools, outcome, todo)
     cropped = len(cuts) == most if found is None else found.more
-    rest = Range(cuts[-1].range.end, request.window.end) if request.window is not None and cropped else None
+    rest = None
+    if request.window is not None and cropped:  # of lanes, the others may be at the beginning of the last one's cut
+        last = cuts[-1]
+        rest = Range(last.range.start if last.lane else last.range.end, request.window.end)
     more = cropped or len(others) > room
     done = tuple(cut.id for cut in cuts if cut not in own)
     return Agenda(tuple(todo), done, tuple(deliveries), more, rest, found is None and not own, edge)
@@ -242,6 +247,11 @@ def end(world: World, outcome: Outcome, stop: threading.Event) -> None:
         for destination in world.destinations:
             with remembered(outcome):
                 close_batches(stream, destination, world.ledger, world.records)
+    with remembered(outcome):
+        if isinstance(world.source, OfLanes):
+            names = [destination.name for destination in world.destinations]
+            start = start_of(world.job, world.source.cursor())
+            world.source.mirror(lane_marks(world.ledger, stream, names, start))
     with remembered(outcome):
         world.ledger.reports.ran(stream)
         outcome.stream = world.ledger.plans.find(stream.job, stream.name) or stream

@@ -38,6 +38,7 @@ from tidepost.fields import (
     shown,
 )
 from tidepost.paths import check_template
+from tidepost.sections_kafka import KafkaDefinition
 from tidepost.units import RejectLimit
 
 CursorType: TypeAlias = Literal["timestamp", "date", "integer", "uuid"]
@@ -71,7 +72,7 @@ Files = Annotated[
 
 
 class SourceDefinition(Section):
-    """Where inferences are logged: exactly one of `files`, `query` and `table`. Text or a list means files."""
+    """Where inferences are logged: exactly one of `files`, `query`, `table`, `kafka`. Text or a list means files."""
 
     files: Files | None = Field(
         None,
@@ -118,6 +119,11 @@ class SourceDefinition(Section):
         "Airflow's connections.",
         examples=["${SCORING_DATABASE}", "${airflow:scoring}"],
     )
+    kafka: KafkaDefinition | None = Field(
+        None,
+        description="A Kafka topic of JSON messages.",
+        examples=[{"bootstrap": "${KAFKA}", "topic": "inferences", "columns": {"id": "request.id"}}],
+    )
     s3: SecretReference | None = Field(
         None,
         description="Who reads files in S3, by reference: one of Airflow's connections of the type `aws`, or a "
@@ -127,15 +133,15 @@ class SourceDefinition(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        given = [key for key in ("files", "query", "table") if getattr(self, key) is not None]
+        given = [key for key in ("files", "query", "table", "kafka") if getattr(self, key) is not None]
         if len(given) != 1:
-            said = f"has {' and '.join(given)}" if given else "has none of files, query and table"
-            raise fault(f"{said}; give exactly one of files, query and table")
+            said = f"has {' and '.join(given)}" if given else "has none of files, query, table and kafka"
+            raise fault(f"{said}; give exactly one of files, query, table and kafka")
         if self.files is None and self.format:
             raise fault("only files have a format", "format")
         for key in ("database", "postgres"):
-            if self.files is not None and getattr(self, key):
-                raise fault("belongs to a query or a table, not to files", key)
+            if (self.files or self.kafka) and getattr(self, key):
+                raise fault(f"belongs to a query or a table, not to {given[0]}", key)
         if self.database and self.postgres:
             raise fault("there is `database` already; give one of them", "postgres")
         if self.s3 and not any(name.startswith(("s3://", "${")) for name in self.files or ()):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tidepost.errors import Misconfigured
 from tidepost.job import Attribute, MappingDefinition, Template
 from tidepost.model import MICROSECONDS_AN_HOUR
-from tidepost.ports import CURSOR, FILE
+from tidepost.ports import CURSOR, FAULT, FILE, WHERE
 from tidepost.recast import FLOATS, INTEGER_TEXT, INTEGERS, ZONED, ZONED_TEXT, recast
 from tidepost.sql import quote_identifier, quote_literal
 
@@ -25,6 +25,8 @@ EVENT, HOUR, HASH, REASON, ROW = "tidepost:event", "tidepost:hour", "tidepost:ha
 (DuckDB's own, which may be another in its next version), the first fault of a row that cannot be sent, and that row
 as JSON."""
 MISFIT = "tidepost:misfit"
+MESSAGE = "@message"
+"""In a row that is set aside: where it lies in a source that judges its rows, and what it is there."""
 MISSING, WRONG = "missing_column", "wrong_type"
 LONGEST_ID = 512
 DECLARED = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE", "boolean": "BOOLEAN", "timestamp": ZONED}
@@ -67,19 +69,24 @@ class Shape:
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
     _before: str
+    _between: str
     _after: str
 
-    def sql(self, relation: str, misfits: Mapping[str, Sequence[str]] | None = None) -> str:
+    def sql(self, relation: str, misfits: Mapping[str, Sequence[str]] | None = None, *, judged: bool = False) -> str:
         """The SELECT over a source's relation (see `ports.Relation`), which has the position beside `reads`.
 
         misfits: reason → files, all of whose rows are set aside with it; the relation then has `FILE`
+        judged:  the relation has `FAULT` and `WHERE`
         """
         tests = "".join(
             f" WHEN {_own(FILE)} IN ({', '.join(quote_literal(file) for file in files)}) THEN {quote_literal(reason)}"
             for reason, files in (misfits or {}).items()
         )
         misfit = f"CASE {tests} END" if tests else "CAST(NULL AS VARCHAR)"
-        return f"{self._before}{misfit} AS {_own(MISFIT)} FROM ({relation}{self._after}"
+        where = ""
+        if judged:
+            misfit, where = _own(FAULT), f", {quote_literal(MESSAGE)}: {_own(WHERE)}"
+        return f"{self._before}{where}{self._between}{misfit} AS {_own(MISFIT)} FROM ({relation}{self._after}"
 
 
 def shape(
@@ -141,8 +148,8 @@ def _id(key: str, template: Template, columns: Mapping[str, str]) -> str:
     return template.sql(columns, quote_identifier)
 
 
-def _statement(values: Mapping[str, str], chosen: Sequence[Column], reads: Sequence[str]) -> tuple[str, str]:
-    """The SELECT before and after the relation that it reads."""
+def _statement(values: Mapping[str, str], chosen: Sequence[Column], reads: Sequence[str]) -> tuple[str, str, str]:
+    """The SELECT before the end of a rejected row, before the misfit, and after the relation that it reads."""
     mapped = ", ".join(f"{sql} AS {_to(name)}" for name, sql in values.items())
     staged = ", ".join(f"{_to(name)} AS {quote_identifier(name)}" for name in values)
     faults = _faults(chosen, batch=BATCH in values)
@@ -153,11 +160,14 @@ def _statement(values: Mapping[str, str], chosen: Sequence[Column], reads: Seque
     before = (
         f"SELECT {staged}, {_own(CURSOR)}, {event} AS {_own(EVENT)}, "
         f"({event} - {over}) // {MICROSECONDS_AN_HOUR} AS {_own(HOUR)}, hash({_to(ID)}) AS {_own(HASH)}, "
-        f"{_own(REASON)}, CASE WHEN {_own(REASON)} IS NOT NULL THEN CAST(to_json({{{row}}}) AS VARCHAR) END "
-        f"AS {_own(ROW)} FROM (SELECT *, CASE WHEN {_own(MISFIT)} IS NOT NULL THEN {_own(MISFIT)} {reason} END "
+        f"{_own(REASON)}, CASE WHEN {_own(REASON)} IS NOT NULL THEN CAST(to_json({{{row}"
+    )
+    between = (
+        f"}}) AS VARCHAR) END AS {_own(ROW)} FROM (SELECT *, "
+        f"CASE WHEN {_own(MISFIT)} IS NOT NULL THEN {_own(MISFIT)} {reason} END "
         f"AS {_own(REASON)} FROM (SELECT *, {mapped}, "
     )
-    return before, ")))"
+    return before, between, ")))"
 
 
 def _faults(chosen: Sequence[Column], *, batch: bool) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from tidepost.index import Index, Which, index_of
 from tidepost.job import Job
 from tidepost.lookback import lateness, told_sum
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
-from tidepost.ports import Ledger, OfFiles, PartRef, Records, Source, Staging
+from tidepost.ports import Ledger, OfFiles, PartRef, Records, Source, Staging, lane_of
 from tidepost.ranges import Range, Ranges
 from tidepost.rejects import NO_REJECTS, read_rejects, rejects_key
 from tidepost.repeats import Resolved, earliest, resolve
@@ -142,11 +142,13 @@ class Stage:
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
         with ExitStack() as stack:
-            relation = stack.enter_context(self.source.read(self.connection, cut.range, target.reads))
+            source = lane_of(self.source, cut.lane, empty=cut.estimated == 0)
+            relation = stack.enter_context(source.read(self.connection, cut.range, target.reads))
             found = misfits(target, relation.layouts, row_by_row=self._quarantine)
             check_files(self.job, found)  # a file may have come since the run began
-            sql, values = target.sql(relation.sql, {one.reason: [*one.files] for one in found}), dict(relation.values)
-            reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
+            aside = {one.reason: [*one.files] for one in found}
+            sql = target.sql(relation.sql, aside, judged=relation.judged)
+            reader = self.connection.execute(sql, dict(relation.values)).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(
                 Writer(
                     folder,

@@ -14,13 +14,16 @@ from tidepost.errors import Misconfigured
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
+    from tidepost.acts import Word
     from tidepost.cursor import CursorType
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Source, StagingArea
     from tidepost.project import Project
+    from tidepost.ranges import Range
     from tidepost.reference import Secret
     from tidepost.s3 import Connection
+    from tidepost.sections_kafka import KafkaDefinition
     from tidepost.world import World
 
 CACHE: Final = Path(".tidepost", "cache")
@@ -35,9 +38,11 @@ def wire(
     env: Mapping[str, str] | None = None,
     clock: Callable[[], float],
     sleep: Callable[[float], None] = time.sleep,
+    accept_loss: Word | None = None,
 ) -> World:
     """The world of one job. Nothing is connected to yet. Raises Misconfigured for a reference without its variable,
-    or for an adapter whose extra is not installed. `sleep` is how destinations wait between two attempts."""
+    or for an adapter whose extra is not installed. `sleep` is how destinations wait between two attempts;
+    `accept_loss` is who gives up rows that the source has lost, and why."""
     from tidepost.ledger.owner import this_process  # noqa: PLC0415 - adapters are imported when they are named
     from tidepost.world import World  # noqa: PLC0415
 
@@ -46,7 +51,7 @@ def wire(
     engine = Engine(job.limits.memory, job.limits.threads, staging.spill)
     with suppress(OSError):  # without it the run only takes longer
         (project.root / CACHE).mkdir(parents=True, exist_ok=True)
-    source = source_of(resolved, engine, env)
+    source = source_of(resolved, engine, env, lose=_losing(resolved, ledger, staging, accept_loss))
     return World(
         job=resolved,
         source=source,
@@ -59,6 +64,21 @@ def wire(
         clock=clock,
         identity=identity_of(resolved),
     )
+
+
+def _losing(
+    job: Job, ledger: SqlLedger, staging: StagingArea, word: Word | None
+) -> Callable[[str, Range], None] | None:
+    """What records the positions of a lane that were given up."""
+    from tidepost.acts import Loss, lose  # noqa: PLC0415
+    from tidepost.model import StreamName  # noqa: PLC0415
+
+    def record(lane: str, window: Range) -> None:
+        stream = ledger.plans.find(job.name, StreamName.INFERENCES)
+        if stream is not None and word is not None:
+            lose(ledger, staging, stream, Loss(lane, window.start, window.end), word)
+
+    return None if word is None else record
 
 
 def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedger:
@@ -105,7 +125,14 @@ def s3_of(reference: Secret | None, env: Mapping[str, str] | None, where: str) -
     return Connection.shared(Account.of(resolve(str(reference), env, where=where), where))
 
 
-def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) -> Source:
+def source_of(
+    job: Job,
+    engine: Engine,
+    env: Mapping[str, str] | None = None,
+    *,
+    lose: Callable[[str, Range], None] | None = None,
+) -> Source:
+    """A job's source. `lose` records what it has lost and was given up; None where nothing is."""
     from tidepost.cursor import CursorType  # noqa: PLC0415
     from tidepost.sources.duckdb import DuckDBSource, Origin  # noqa: PLC0415
 
@@ -114,6 +141,8 @@ def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) ->
     if source.postgres is not None:
         url = resolve(str(source.postgres), env, where=job.where("source", "postgres"))
         return _postgres_source(job, url, declared)
+    if source.kafka is not None:
+        return _kafka_source(job, source.kafka, env, lose)
     origin = Origin(
         files=source.files or (),
         format=source.format or "parquet",
@@ -138,6 +167,41 @@ def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
         ) from None
     origin = Origin(table=job.source.table, query=job.source.query)
     return PostgresSource(url, origin, column=job.cursor.column, declared=declared, zone=job.cursor.timezone)
+
+
+def _kafka_source(
+    job: Job, to: KafkaDefinition, env: Mapping[str, str] | None, lose: Callable[[str, Range], None] | None
+) -> Source:
+    try:
+        # Imported here: its client is an extra.
+        from tidepost.sources.kafka import KafkaSource, Reading  # noqa: PLC0415
+        from tidepost.sources.kafka_client import Cluster  # noqa: PLC0415
+        from tidepost.sources.kafka_columns import Column  # noqa: PLC0415
+    except ImportError:
+        raise Misconfigured(
+            f"{job.where('source', 'kafka')}: a source in Kafka needs a client that is not installed",
+            hint="Install it:  pip install 'tidepost[kafka]'",
+        ) from None
+    from tidepost.sections_kafka import json_path  # noqa: PLC0415
+
+    def text(value: str, *key: str) -> str:
+        return resolve(value, env, where=job.where("source", "kafka", *key))
+
+    columns = {}
+    for name, one in to.columns.items():
+        if one.path is not None:
+            columns[name] = Column(name, "path", json_path(one.path), one.type, one.unit)
+        elif one.header is not None:
+            columns[name] = Column(name, "header", one.header, one.type, one.unit)
+        else:
+            columns[name] = Column(name, "message", one.message or "", one.type, one.unit)
+    cluster = Cluster(
+        bootstrap=text(to.bootstrap, "bootstrap"),
+        topic=text(to.topic, "topic"),
+        group=text(to.group, "group") if to.group is not None else f"tidepost-{job.name}",
+        options={name: text(value, "options", name) for name, value in to.options.items()},
+    )
+    return KafkaSource(Reading(cluster, columns, job.name, to.on_poison, lose))
 
 
 def destination_of(

@@ -26,6 +26,13 @@ Now: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Act as if it were this time, such as 2013-01-08T06:00Z.", show_default=False),
 ]
+AcceptLoss: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--accept-loss",
+        help="Go on without messages that Kafka dropped before they were read; recorded in the audit.",
+    ),
+]
 Start: TypeAlias = Annotated[
     str,
     typer.Option("--from", metavar="START", help="The first position: a time, a date or a number, as the cursor is."),

@@ -248,8 +248,15 @@ def set_frontier(
 def _proposal(world: World, stream: Stream, position: str) -> Proposal:
     from tidepost.acts import move_to  # noqa: PLC0415
     from tidepost.plan import frontier  # noqa: PLC0415
+    from tidepost.ports import OfLanes  # noqa: PLC0415
     from tidepost.prospect import start_of  # noqa: PLC0415
 
+    if isinstance(world.source, OfLanes):
+        raise Misconfigured(
+            f"{stream.job} reads lanes, each of which has a frontier of its own; none can be set",
+            safe="Nothing was changed.",
+            hint=f"Messages that are gone are passed over by:  tidepost run {stream.job} --accept-loss",
+        )
     kind = world.source.cursor()
     start, wanted = start_of(world.job, kind), kind.parse(position)
     now = frontier(start, world.ledger.plans.coverage(stream).scanned)

@@ -81,19 +81,22 @@ def _text(job: str, cuts: Sequence[Cut], kind: CursorKind, bound: str | None) ->
     if not cuts:
         yield f"{job}: nothing new to scan"
         return
+    lanes = any(cut.lane for cut in cuts)
     rows = [
         (
             str(number),
             cut.kind,
+            *([cut.lane] if lanes else []),
             short(kind.format(cut.range.start)),
             short(kind.format(cut.range.end)),
             f"{cut.estimated or 0:,}",
         )
         for number, cut in enumerate(cuts, 1)
     ]
-    yield table(("#cut", "scan", "from", "to", "#rows, about"), rows)
+    yield table(("#cut", "scan", *(["lane"] if lanes else []), "from", "to", "#rows, about"), rows)
     total = sum(cut.estimated or 0 for cut in cuts)
-    yield f"\n{job}: {count(len(cuts), 'cut')}, about {count(total, 'row')}, up to {short(bound or '')}"
+    upto = "" if lanes else f", up to {short(bound or '')}"
+    yield f"\n{job}: {count(len(cuts), 'cut')}, about {count(total, 'row')}{upto}"
 
 
 def _first(left: Sequence[Cut], deliveries: int) -> Iterator[str]:

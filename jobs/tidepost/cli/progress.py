@@ -80,7 +80,8 @@ class Teller:
         self._cuts += 1
         cut, tally = event.cut, event.tally
         number = f"{self._cuts}/{len(self.planned.cuts) if self.planned else self._cuts}"
-        where = f"{short(self.kind.format(cut.range.start))} → {short(self.kind.format(cut.range.end))}"
+        lane = f"{cut.lane} " if cut.lane else ""
+        where = f"{lane}{short(self.kind.format(cut.range.start))} → {short(self.kind.format(cut.range.end))}"
         beside = [count(tally.duplicates, "duplicate")] if tally.duplicates else []
         beside += [f"{tally.known:,} known"] if tally.known else []
         beside += [f"{tally.rejects:,} rejected"] if tally.rejects else []
@@ -94,6 +95,7 @@ class Teller:
             f"{kind}cut {number} {where} {rows} {became}",
             "cut",
             cut=cut.id,
+            **({"lane": cut.lane} if cut.lane else {}),
             start=self.kind.format(cut.range.start),
             end=self.kind.format(cut.range.end),
             rows=tally.published,

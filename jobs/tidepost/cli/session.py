@@ -17,6 +17,7 @@ from tidepost.errors import Misconfigured
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from tidepost.acts import Word
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination
@@ -84,12 +85,13 @@ def world_of(
     *,
     clock: Callable[[], float],
     env: Mapping[str, str] | None = None,
+    accept_loss: Word | None = None,
 ) -> Iterator[World]:
     """A job's world; its connections are closed at the end. Raises as `wire` does."""
     from tidepost.wire import wire  # noqa: PLC0415
 
     with ExitStack() as stack:
-        world = wire(project, job, ledger, env=env, clock=clock)
+        world = wire(project, job, ledger, env=env, clock=clock, accept_loss=accept_loss)
         for destination in world.destinations:
             stack.enter_context(closing_destination(destination))
         yield world

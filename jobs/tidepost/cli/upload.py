@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidepost.cli.command import JobName, Now, command
+from tidepost.cli.command import AcceptLoss, JobName, Now, command
 from tidepost.cli.failures import code_of, document_of, show, told
 from tidepost.cli.log import tell
 from tidepost.cli.output import count, short, size, span
@@ -18,6 +18,7 @@ from tidepost.cli.stopping import stoppable
 from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
 
 if TYPE_CHECKING:
+    from tidepost.acts import Word
     from tidepost.cli.progress import Teller
     from tidepost.cursor import CursorKind
     from tidepost.job import Job
@@ -102,10 +103,12 @@ def carry_out(
     clock: Callable[[], float],
     env: Mapping[str, str] | None = None,
     again: str = "",
+    accept_loss: Word | None = None,
 ) -> Carried:
     """Run a request of a job, telling of it on standard error, until it is done or stopped by a signal.
 
     again: the command that goes on where this one was stopped; `tidepost run JOB` if it is empty
+    accept_loss: who gives up what the source has lost, and why
     Raises what `run` raises where nothing could be begun, and Misconfigured as `wire` does.
     """
     from tidepost.cli.progress import teller  # noqa: PLC0415 - these bring the whole engine along
@@ -117,7 +120,7 @@ def carry_out(
     with (
         stoppable(session.log_format) as stop,
         ledger_of(project, env) as ledger,
-        world_of(project, job, ledger, clock=clock, env=env) as world,
+        world_of(project, job, ledger, clock=clock, env=env, accept_loss=accept_loss) as world,
     ):
         kind = world.source.cursor()
         with teller(kind, session.log_format) as notice:
@@ -177,14 +180,23 @@ def _failure(job: str, outcome: Outcome, after: StreamStatus, again: str) -> Bas
 
 
 @command("run", example="tidepost run flights\ntidepost run flights --now 2013-01-08T06:00Z --json")
-def run_job(session: Session, *, job: JobName, now: Now = None) -> int:
+def run_job(session: Session, *, job: JobName, now: Now = None, accept_loss: AcceptLoss = False) -> int:
     """Upload what is new.
 
     Finishes what earlier runs began, then takes everything up to now that has settled.
     """
     clock = clock_at(now)
     project = session.project()
-    return finish(session, carry_out(session, project, project.job(job), incremental, clock=clock))
+    word = accepting(accept=accept_loss)
+    return finish(session, carry_out(session, project, project.job(job), incremental, clock=clock, accept_loss=word))
+
+
+def accepting(*, accept: bool) -> Word | None:
+    """Who gives up, with `--accept-loss`, what the source has lost."""
+    from tidepost.acts import Word  # noqa: PLC0415
+    from tidepost.ledger.owner import this_person  # noqa: PLC0415
+
+    return Word(this_person(), time.time(), "--accept-loss") if accept else None
 
 
 def incremental(_: CursorKind) -> Request:

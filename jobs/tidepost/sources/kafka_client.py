@@ -1,0 +1,137 @@
+"""Reaching Kafka's brokers, and what they answer in our own errors. By confluent-kafka, which is librdkafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from tidepost.errors import Misconfigured, Retryable, TidepostError
+from tidepost.ports import Held
+
+SECONDS: Final = 30.0
+"""How long a broker may take to answer."""
+QUEUE_KILOBYTES: Final = 16_384
+"""What librdkafka may fetch ahead."""
+_REFUSED: Final = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._SSL,
+        KafkaError._INVALID_ARG,
+    }
+)
+NOT_OURS: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError._ASSIGNMENT_LOST,
+    }
+)
+"""The group's members commit for themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A topic, and how to reach it. `options` hold secrets and stay out of every text."""
+
+    bootstrap: str
+    topic: str
+    group: str
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @contextmanager
+    def consumer(self, **more: Any) -> Iterator[Consumer]:
+        """A consumer that commits nothing by itself and reads only what is committed; closed when the block ends."""
+        heard: list[KafkaError] = []
+        settings = {
+            **self.options,
+            "bootstrap.servers": self.bootstrap,
+            "group.id": self.group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "queued.max.messages.kbytes": QUEUE_KILOBYTES,
+            "log_level": 0,
+            "error_cb": heard.append,
+            **more,
+        }
+        try:
+            consumer = Consumer(settings)
+        except KafkaException as error:
+            raise self.told(error.args[0]) from None
+        try:
+            yield consumer
+        except KafkaException as error:
+            with _quietly():
+                consumer.poll(0)  # gives what was heard meanwhile
+            told = [one for one in heard if one.code() in _REFUSED]
+            raise self.told(told[0] if told else error.args[0]) from None
+        finally:
+            consumer.close()
+
+    def told(self, error: KafkaError) -> TidepostError:
+        """A broker's or the client's error as one of ours."""
+        message = f"kafka: {self.topic} at {self.bootstrap}: {error.str()}"
+        if error.code() in _REFUSED:
+            return Misconfigured(
+                message,
+                safe="Nothing was lost.",
+                hint="Check source.kafka.options, and the rights to read the topic and its group.",
+            )
+        return Retryable(message, safe="Nothing was lost.", hint="Run again when the brokers answer.")
+
+    def partitions(self, consumer: Consumer) -> tuple[int, ...]:
+        """The topic's partitions. Raises Misconfigured where there is no such topic."""
+        topic = consumer.list_topics(self.topic, timeout=SECONDS).topics[self.topic]
+        if topic.error is not None and topic.error.code() in (
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            KafkaError._UNKNOWN_TOPIC,
+        ):
+            raise Misconfigured(
+                f"kafka: there is no topic {self.topic} at {self.bootstrap}",
+                safe="Nothing was lost.",
+                hint="Mend source.kafka.topic, or create the topic.",
+            )
+        if topic.error is not None:
+            raise self.told(topic.error)
+        return tuple(sorted(topic.partitions))
+
+    def held(self, consumer: Consumer, partition: int) -> Held:
+        """What can be read of a partition now: its end is where the oldest open transaction begins."""
+        found = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=SECONDS)
+        if found is None:
+            raise self.told(KafkaError(KafkaError._TIMED_OUT))
+        return Held(found[0], max(found))
+
+    def commit(self, consumer: Consumer, marks: Mapping[int, int]) -> None:
+        """Commit offsets of the group, by partition; those of partitions that others hold are theirs."""
+        offsets = [TopicPartition(self.topic, partition, mark) for partition, mark in marks.items()]
+        try:
+            consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_OURS:
+                raise
+
+
+def partitions_of(names: Sequence[str]) -> list[int]:
+    """The partitions of lanes."""
+    return [int(name.rpartition("/")[2]) for name in names]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException:
+        return

@@ -1,0 +1,183 @@
+"""Kafka for tests: a broker of the session's own, on a port of this host, gone at its end.
+
+topic = kafka.topic(partitions=2)
+kafka.send(topic, [{"id": "a"}], partition=0)
+
+`TIDEPOST_TEST_KAFKA` names the bootstrap servers of a cluster that is used instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from tests.environment import environment
+from tests.s3 import free_port
+from tests.world import Row, World
+
+SECONDS: Final = 30.0
+COLUMNS: Final = {
+    "id": "request.id",
+    "at": {"path": "request.at", "type": "timestamp"},
+    "distance": {"path": "features.distance", "type": "integer"},
+    "carrier": 'features."air.line"',
+    "score": {"path": "scores[0]", "type": "float"},
+    "note": "note",
+}
+_numbers = itertools.count(1)
+
+
+def message(row: Row) -> dict[str, Any]:
+    """A row of `tests/world.py` as an application may log it."""
+    return {
+        "request": {"id": row["id"], "at": row["at"].isoformat()},
+        "features": {"distance": row["distance"], "air.line": row["carrier"]},
+        "scores": [row["score"], 1 - row["score"]],
+        "note": row["note"],
+    }
+
+
+class Kafka:
+    """A cluster, and what tests do to it."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "linger.ms": 2})
+
+    def topic(self, partitions: int = 1, name: str | None = None) -> str:
+        """A new topic's name."""
+        name = name or f"t{os.getpid()}-{next(_numbers)}"
+        until = time.monotonic() + SECONDS
+        while True:
+            try:
+                self.admin.create_topics([NewTopic(name, partitions, 1)])[name].result(SECONDS)
+            except KafkaException:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            else:
+                return name
+
+    def send(
+        self,
+        topic: str,
+        of: Sequence[Any],
+        *,
+        partition: int = 0,
+        headers: Mapping[str, bytes] | None = None,
+        key: str | None = None,
+        producer: Producer | None = None,
+    ) -> None:
+        """Messages in order: bytes and None as they are, anything else as JSON."""
+        to = producer or self._producer
+        to.list_topics(topic, timeout=SECONDS)  # partitions that are new are known then
+        for one in of:
+            value = one if one is None or isinstance(one, bytes) else json.dumps(one).encode()
+            to.produce(topic, value=value, key=key, partition=partition, headers=dict(headers or {}))
+            to.poll(0)
+        assert to.flush(SECONDS) == 0
+
+    def transactional(self) -> Producer:
+        """A producer of transactions."""
+        name = f"x{os.getpid()}-{next(_numbers)}"
+        producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": name, "log_level": 0})
+        producer.init_transactions(SECONDS)
+        return producer
+
+    def forget(self, topic: str, partition: int, before: int) -> None:
+        """Drop messages, as retention does."""
+        at = TopicPartition(topic, partition, before)
+        for found in self.admin.delete_records([at]).values():
+            found.result(SECONDS)
+
+    def widen(self, topic: str, partitions: int) -> None:
+        """Add partitions."""
+        for found in self.admin.create_partitions([NewPartitions(topic, partitions)]).values():
+            found.result(SECONDS)
+
+    def recreate(self, topic: str, partitions: int = 1) -> None:
+        self.admin.delete_topics([topic])[topic].result(SECONDS)
+        self.topic(partitions, topic)
+
+    def committed(self, topic: str, partition: int = 0, group: str = "tidepost-flights") -> int:
+        """The group's offset; negative where it has none."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 0})
+        try:
+            (found,) = consumer.committed([TopicPartition(topic, partition)], timeout=SECONDS)
+            return int(found.offset)
+        finally:
+            consumer.close()
+
+
+@contextmanager
+def broker() -> Iterator[str]:
+    """A broker's bootstrap address, for the block."""
+    folder, port = Path(tempfile.mkdtemp(prefix="tidepost-kafka-")), free_port()
+    command = ["start", "--data-dir", folder, "--only", "kafka", "--host", "127.0.0.1", "--kafka-port", str(port)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [environment("kafka-noida") / "noida-db", *command], cwd=folder, stdout=log, stderr=log
+        )
+    try:
+        _wait(f"127.0.0.1:{port}", process, folder / "log")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait(SECONDS)
+        shutil.rmtree(folder)
+
+
+def _wait(bootstrap: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    admin, until = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}), time.monotonic() + SECONDS
+    while True:
+        try:
+            admin.list_topics(timeout=1)
+        except KafkaException:
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < until, log.read_text(errors="replace")
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """The session's cluster."""
+    given = os.environ.get("TIDEPOST_TEST_KAFKA")
+    if given:
+        yield Kafka(given)
+        return
+    with broker() as bootstrap:
+        yield Kafka(bootstrap)
+
+
+Reading = Callable[..., str]
+
+
+@pytest.fixture
+def reading(world: World, kafka: Kafka) -> Reading:
+    """Makes the world's job read a new topic, and returns its name."""
+
+    def read(partitions: int = 1, **changes: Any) -> str:
+        topic = kafka.topic(partitions)
+        world.variables["KAFKA"] = kafka.bootstrap
+        source = {"bootstrap": "${KAFKA}", "topic": topic, "columns": COLUMNS, **changes}
+        world.define(
+            source={"kafka": source},
+            cursor={"column": "offset", "start": 0, "settle": None},
+        )
+        return topic
+
+    return read
