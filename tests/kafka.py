@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 from tests.environment import environment
 from tests.s3 import free_port
 from tests.world import Row, World
@@ -111,9 +111,9 @@ class Kafka:
         self.admin.delete_topics([topic])[topic].result(SECONDS)
         self.topic(partitions, topic)
 
-    def committed(self, topic: str, partition: int = 0, group: str = "tidepost-flights") -> int:
-        """The group's offset; negative where it has none."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 0})
+    def committed(self, topic: str, partition: int = 0) -> int:
+        """The offset of the topic's group; negative where it has none."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": f"g-{topic}", "log_level": 0})
         try:
             (found,) = consumer.committed([TopicPartition(topic, partition)], timeout=SECONDS)
             return int(found.offset)
@@ -125,7 +125,17 @@ class Kafka:
 def broker() -> Iterator[str]:
     """A broker's bootstrap address, for the block."""
     folder, port = Path(tempfile.mkdtemp(prefix="tidepost-kafka-")), free_port()
-    command = ["start", "--data-dir", folder, "--only", "kafka", "--host", "127.0.0.1", "--kafka-port", str(port)]
+    command = [
+        "start",
+        "--data-dir",
+        str(folder),
+        "--only",
+        "kafka",
+        "--host",
+        "127.0.0.1",
+        "--kafka-port",
+        str(port),
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [environment("kafka-noida") / "noida-db", *command], cwd=folder, stdout=log, stderr=log
@@ -173,7 +183,7 @@ def reading(world: World, kafka: Kafka) -> Reading:
     def read(partitions: int = 1, **changes: Any) -> str:
         topic = kafka.topic(partitions)
         world.variables["KAFKA"] = kafka.bootstrap
-        source = {"bootstrap": "${KAFKA}", "topic": topic, "columns": COLUMNS, **changes}
+        source = {"bootstrap": "${KAFKA}", "topic": topic, "group": f"g-{topic}", "columns": COLUMNS, **changes}
         world.define(
             source={"kafka": source},
             cursor={"column": "offset", "start": 0, "settle": None},

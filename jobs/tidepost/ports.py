@@ -138,6 +138,13 @@ class OfLanes(Protocol):
     def missing(self, name: str, window: Range) -> None:
         """Positions that were not read yet are gone. Raises Misconfigured, or records it where that was accepted."""
 
+    def holds(self, name: str) -> bool:
+        """Whether a lane is this process's to work on now; what it loses goes on elsewhere."""
+
+    def share(self, only: Sequence[int] | None) -> AbstractContextManager[Source]:
+        """The same source with the lanes that are this process's while the block lasts: those of some numbers, or
+        what comes and goes as other processes do. Raises Retryable, Misconfigured."""
+
     def mirror(self, marks: Mapping[str, int]) -> None:
         """Tell the source how far the lanes have arrived, for those who look there. Nothing depends on it."""
 

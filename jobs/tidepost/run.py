@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from tidepost.batches import close_batches
-from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
+from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
 from tidepost.lanes import lane_marks
 from tidepost.lookback import late_warning
@@ -95,11 +95,12 @@ def registered(world: World) -> Stream:
     return world.ledger.plans.stream(world.job.name, StreamName.INFERENCES, identity)
 
 
-def run(world: World, request: Request, *, notice: Notice, stop: threading.Event) -> Outcome:
+def run(world: World, request: Request, *, notice: Notice, stop: threading.Event, most: int | None = None) -> Outcome:
     """Do what a request asks, after finishing what earlier runs began.
 
     `stop` ends it early and in order: what is on its way is finished or recorded, the rest is left for the next
-    run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
+    run. `most`: cuts. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in
+    the outcome.
     """
     outcome = Outcome(registered(world))
     warn(world, notice)
@@ -107,7 +108,7 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
         equipped(world, outcome.stream, outcome.counting(notice)) as tools,
         sending(world, tools, stop, outcome.errors) as outbound,
     ):
-        agenda = begun(world, tools, outcome, request, left=world.ledger.plans.open_cuts)
+        agenda = begun(world, tools, outcome, request, left=world.ledger.plans.open_cuts, most=most)
         _resume(tools, outbound, outcome, agenda.deliveries, stop)
         for cut in agenda.cuts:
             if stop.is_set():
@@ -196,7 +197,7 @@ def begun(
     resumed = left(stream)
     cuts, found = plan_request(world, stream, request, most=most)
     own = [cut for cut in cuts if cut.state is not CutState.DONE]
-    others = [cut for cut in resumed if cut not in own]
+    others = [cut for cut in resumed if cut not in own and _ours(world, cut.lane)]
     room = len(others) if most is None else max(0, most - len(own))
     todo = sorted((*own, *others[:room]), key=lambda cut: cut.id)
     deliveries = open_deliveries(world, stream)
@@ -214,6 +215,11 @@ def begun(
     more = cropped or len(others) > room
     done = tuple(cut.id for cut in cuts if cut not in own)
     return Agenda(tuple(todo), done, tuple(deliveries), more, rest, found is None and not own, edge)
+
+
+def _ours(world: World, lane: str) -> bool:
+    """Whether a lane is this process's to work on."""
+    return not isinstance(world.source, OfLanes) or world.source.holds(lane)
 
 
 def check(world: World, tools: Tools, stream: Stream) -> None:
@@ -283,6 +289,8 @@ def take(world: World, tools: Tools, outcome: Outcome, cut: Cut) -> tuple[Delive
             return ()  # another run has published it since we listed it; its deliveries are open in the ledger
         fresh = world.ledger.plans.find(stream.job, stream.name) or stream
         staged = tools.stage.stage(lease, fresh, cut, null_cursors=outcome.tally.null_cursors)
+        if not _ours(world, cut.lane):
+            raise LeaseLost(f"{cut.lane} went to another process while cut {cut.id} was staged")
         done = tools.publisher.publish(tools.stage, lease, fresh, cut, staged)
     late = late_warning(done.tally.late, world.job.cursor.lookback)
     if late is not None:
@@ -321,4 +329,6 @@ def open_deliveries(world: World, stream: Stream) -> list[Delivery]:
     for destination in world.destinations:
         world.ledger.deliveries.enroll(stream, destination.name)
         found += world.ledger.deliveries.open(stream, destination.name)
+    if isinstance(world.source, OfLanes):
+        found = [one for one in found if _ours(world, world.ledger.deliveries.contents(one)[0].lane)]
     return found

@@ -25,6 +25,7 @@ from tidepost.cli import (
     sandbox,
     skip,
     status,
+    stream,
     upload,
     validate,
 )
@@ -42,6 +43,7 @@ _MODULES: Final = (
     plan,
     upload,
     backfill,
+    stream,
     status,
     rejects,
     release,
@@ -55,8 +57,8 @@ _MODULES: Final = (
 """What declares the commands, by being imported."""
 
 _ORDER: Final = (
-    "demo init validate plan run backfill status reconcile resend rejects release skip purge sandbox version".split()
-)
+    "demo init validate plan run backfill stream status reconcile resend rejects release skip purge sandbox version"
+).split()
 _INTERRUPTED: Final = 130
 # Newer versions of Typer carry their own Click, so its root of usage errors is found by way of Typer's own name.
 _UsageError: Final[type[Exception]] = next(
@@ -91,9 +93,9 @@ app.registered_commands.sort(key=lambda one: _ORDER.index(one.name or ""))
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; nothing is raised."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
+    for output in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a stream that is no text file can show every letter
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+            output.reconfigure(errors="replace")  # type: ignore[union-attr]
     as_json, verbose = "--json" in given, "--verbose" in given
     try:
         code = get_command(app).main(given, prog_name="tidepost", standalone_mode=False)

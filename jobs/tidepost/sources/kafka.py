@@ -20,6 +20,7 @@ from tidepost.ports import CURSOR, FAULT, Held, Relation, Survey
 from tidepost.ranges import Range
 from tidepost.sources.kafka_client import Cluster, partitions_of
 from tidepost.sources.kafka_columns import Column, headers_of, select
+from tidepost.sources.kafka_group import Following, member, named
 from tidepost.sources.kafka_messages import Arriving, schema
 from tidepost.sql import quote_identifier
 
@@ -62,9 +63,10 @@ class Reading:
 class KafkaSource:
     """Satisfies `ports.Source` and `ports.OfLanes`."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, following: Following | None = None) -> None:
         self._reading = reading
         self._cluster = reading.cluster
+        self._following = following
 
     def columns(self) -> Mapping[str, str]:
         return {name: column.duckdb for name, column in self._reading.columns.items()}
@@ -85,14 +87,18 @@ class KafkaSource:
         self._refuse()
 
     def lanes(self) -> Mapping[str, Held]:
+        mine = None if self._following is None else self._following.partitions()
+        if mine is not None and not mine:
+            return {}
         with self._cluster.consumer() as consumer:
             return {
                 f"{self._cluster.topic}/{partition}": self._cluster.held(consumer, partition)
                 for partition in self._cluster.partitions(consumer)
+                if mine is None or partition in mine
             }
 
     def lane(self, name: str, *, empty: bool = False) -> KafkaLane:
-        if name.rpartition("/")[0] != self._cluster.topic:
+        if not self._ours(name):
             raise Misconfigured(
                 f"{self._reading.job}: a cut of {name} is open, and the topic is {self._cluster.topic} now",
                 safe="Nothing was lost.",
@@ -103,11 +109,30 @@ class KafkaSource:
     def missing(self, name: str, window: Range) -> None:
         self._reading.missing(name, window)
 
+    def holds(self, name: str) -> bool:
+        return self._following is None or (
+            self._ours(name) and partitions_of([name])[0] in self._following.partitions()
+        )
+
+    @contextmanager
+    def share(self, only: Sequence[int] | None) -> Iterator[KafkaSource]:
+        with member(self._cluster) if only is None else named(self._cluster, only) as following:
+            yield KafkaSource(self._reading, following)
+
     def mirror(self, marks: Mapping[str, int]) -> None:
-        ours = {name: mark for name, mark in marks.items() if name.rpartition("/")[0] == self._cluster.topic}
-        if ours:
+        ours = {
+            partitions_of([name])[0]: mark for name, mark in marks.items() if self._ours(name) and self.holds(name)
+        }
+        if not ours:
+            return
+        if self._following is not None:
+            self._following.commit(ours)
+        else:
             with self._cluster.consumer() as consumer:
-                self._cluster.commit(consumer, dict(zip(partitions_of([*ours]), ours.values(), strict=True)))
+                self._cluster.commit(consumer, ours)
+
+    def _ours(self, name: str) -> bool:
+        return name.rpartition("/")[0] == self._cluster.topic
 
     def _refuse(self) -> NoReturn:
         raise Misconfigured(
