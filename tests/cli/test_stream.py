@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -46,6 +48,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
 def shell(world: World, kafka: Kafka, reading: Reading) -> Shell:
     """The command, in a world that knows where Kafka is."""
     return Shell(world.root, {**world.env, "KAFKA": kafka.bootstrap})
+
+
+@pytest.fixture
+def grouped(world: World, groups: Kafka) -> Shell:
+    """The same, with the cluster that moves partitions between members of a group."""
+    return Shell(world.root, {**world.env, "KAFKA": groups.bootstrap})
 
 
 def test_messages_arrive_as_they_come_and_the_groups_offsets_follow(
@@ -109,6 +117,42 @@ def test_a_killed_process_is_taken_over_and_nothing_is_sent_twice(
         eventually(lambda: kafka.committed(topic) == 40 and kafka.committed(topic, 1) == 40)
         ended(process)
     assert world.everything_arrived_once(80)
+
+
+def test_members_of_a_group_share_partitions_and_take_over_from_one_that_was_killed_in_mid_batch(
+    world: World, groups: Kafka, reading: Reading, grouped: Shell
+) -> None:
+    quick = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
+    topic, sent = reading(partitions=4, on=groups, options=quick), 0
+
+    def feed() -> None:
+        nonlocal sent
+        for partition in range(4):
+            groups.send(topic, messages(5, first=sent), partition=partition)
+            sent += 5
+
+    with grouped.started("stream", "flights", *QUICK) as one:
+        feed()
+        eventually(lambda: arrived(world, sent), seconds=40)
+        with grouped.started("stream", "flights", *QUICK) as other:
+            assert other.stderr is not None
+            os.set_blocking(other.stderr.fileno(), False)
+            heard = ""
+            while "published as slice" not in heard:  # the group is shared out anew meanwhile
+                feed()
+                eventually(lambda: arrived(world, sent), seconds=40)
+                with suppress(BlockingIOError):
+                    heard += os.read(other.stderr.fileno(), 65536).decode()
+            world.platform.process.fault(Fault("delay", kind="file", seconds=2.0))
+            feed()
+            eventually(lambda: sending(world))
+            other.kill()
+        world.platform.reset()
+        feed()
+        eventually(lambda: arrived(world, sent), seconds=25)
+        eventually(lambda: all(groups.committed(topic, partition) == sent / 4 for partition in range(4)), seconds=15)
+        ended(one)
+    assert world.everything_arrived_once(sent)
 
 
 def test_while_a_platform_is_down_one_batch_waits_and_the_rest_stays_in_kafka(

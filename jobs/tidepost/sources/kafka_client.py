@@ -114,10 +114,14 @@ class Cluster:
             raise self.told(KafkaError(KafkaError._TIMED_OUT))
         return Held(found[0], max(found))
 
-    def commit(self, consumer: Consumer, marks: Mapping[int, int]) -> None:
-        """Commit offsets of the group, by partition; those of partitions that others hold are theirs."""
+    def commit(self, consumer: Consumer, marks: Mapping[int, int], *, wait: bool = True) -> None:
+        """Commit offsets of the group, by partition; those of partitions that others hold are theirs.
+        wait: for the answer, which a member has only when the group is not being shared out anew"""
         offsets = [TopicPartition(self.topic, partition, mark) for partition, mark in marks.items()]
         try:
+            if not wait:
+                consumer.commit(offsets=offsets, asynchronous=True)
+                return
             consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             if error.args[0].code() not in NOT_OURS:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from tidepost.errors import Misconfigured
 from tidepost.sources.kafka_client import Cluster
@@ -49,6 +49,7 @@ class Member:
     cluster: Cluster
     consumer: Consumer
     _mine: set[int] = field(default_factory=set)
+    _marks: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -57,10 +58,8 @@ class Member:
             return frozenset(self._mine)
 
     def commit(self, marks: Mapping[int, int]) -> None:
-        mine = self.partitions()
-        ours = {partition: mark for partition, mark in marks.items() if partition in mine}
-        if ours:
-            self.cluster.commit(self.consumer, ours)
+        with self._lock:
+            self._marks |= marks
 
     def follow(self) -> None:
         """Take part in the group until `end`; for a thread of its own."""
@@ -69,6 +68,17 @@ class Member:
         )
         while not self._ended.is_set():
             self.consumer.poll(POLL)  # nothing arrives: all partitions are paused
+            self._commit()
+        self._commit()
+
+    def _commit(self) -> None:
+        """Only from the thread that polls: a commit from another one would wait for its calls to end."""
+        with self._lock:
+            ours = {partition: mark for partition, mark in self._marks.items() if partition in self._mine}
+            self._marks = {}
+        if ours:
+            with suppress(KafkaException):  # the next batch commits again
+                self.cluster.commit(self.consumer, ours, wait=False)
 
     def end(self) -> None:
         self._ended.set()
