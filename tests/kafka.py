@@ -137,7 +137,8 @@ def broker(*, groups: bool = False) -> Iterator[str]:
         listening = [f"--listener-url=tcp://{at}", f"--advertised-listener-url=tcp://{at}"]
         command = [str(program), "broker", *listening, "--storage-engine=memory://tansu/"]
     else:
-        program = environment("kafka-noida") / "noida-db"
+        # Not the script in `bin`, which starts it as a child that outlives it.
+        (program,) = environment("kafka-noida").parent.glob("lib/python3*/site-packages/noida_db/noida-db")
         where = ["--data-dir", str(folder), "--host", "127.0.0.1", "--kafka-port", str(port)]
         command = [str(program), "start", "--only", "kafka", *where]
     with (folder / "log").open("wb") as log:
