@@ -1,4 +1,5 @@
-"""A staged file as Arrow IPC streams: looked through first, so that each one's length is known, then sent as it is read.
+"""A staged file as Arrow IPC streams: looked through first, so that each one's length is known, then sent as it is
+read.
 
 No more than one row group of the file is in memory at a time.
 """
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidepost.destinations.arize_rows import Rows
-from tidepost.errors import Refused, Retryable
+from tidepost.errors import Refused, Retryable, TidepostError
 
 BATCH_ROWS: Final = 16_384
 END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -79,8 +80,8 @@ class Staged:
                 faults += found
                 going = self.rows.sendable(batch, mask)
                 _add(requests, number, going, rows=rows, size=size)
-        except pa.ArrowException as error:
-            raise Refused(f"{self.name} cannot be read as parquet: {error}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(self.name, error) from error
         return Load(seen, tuple(requests), tuple(kept), faults)
 
     def stream(self, request: Request, load: Load) -> Stream:
@@ -110,11 +111,19 @@ def _add(requests: list[Request], number: int, batch: pa.RecordBatch, *, rows: i
 
 
 def opened(name: str, file: IO[bytes]) -> pq.ParquetFile:
-    """A staged file. Raises Refused where it is no parquet file."""
+    """A staged file. Raises Refused where it is no parquet file, Retryable where it cannot be read."""
     try:
         return pq.ParquetFile(file, pre_buffer=False)
-    except pa.ArrowException as error:
-        raise Refused(f"{name} cannot be read as parquet: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(name, error) from error
+
+
+def unreadable(name: str, error: Exception) -> TidepostError:
+    """What it means that a file cannot be read: its disk or store fails (which gives an errno), or it is no parquet
+    file."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return Retryable(f"{name} cannot be read: {error.strerror or error}")
+    return Refused(f"{name} cannot be read as parquet: {error}")
 
 
 class Stream:
@@ -134,7 +143,7 @@ class Stream:
                 raise Retryable(f"{self._name} cannot be read: {error}") from error
             if message is None:
                 return 0
-            self._left = memoryview(message)
+            self._left = memoryview(message).cast("B")
         count = min(len(into), len(self._left))
         into[:count] = self._left[:count]
         self._left = self._left[count:]

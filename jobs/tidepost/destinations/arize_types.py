@@ -1,7 +1,7 @@
 """What Arize takes in a column, and what a staged type becomes there without changing a value.
 
-The types are those that Arize's Python SDKs 7.54 and 8.61 let pass, which mirror the server's. Everything else is cast
-where every value stays what it is, and refused where that cannot be told from the type.
+The types are those that Arize's Python SDKs 7.54 and 8.61 let pass, which mirror the server's. Everything else is
+cast where every value stays what it is, and refused where that cannot be told from the type.
 """
 
 from __future__ import annotations

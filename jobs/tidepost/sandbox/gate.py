@@ -19,11 +19,13 @@ from tidepost.sandbox.faults import FaultPlan
 from tidepost.sandbox.settings import Fault, Kind
 
 _REMEMBERED: Final = 100
-_API: Final = "/api/"
+_APIS: Final = ("/api/", "/v1/")
 _KINDS: Final[tuple[tuple[re.Pattern[str], Kind], ...]] = (
     (re.compile(r"POST /api/v3/models/[^/]+/inferences/file"), "file"),
     (re.compile(r"POST /api/v3/models/[^/]+/inferences/query"), "query"),
     (re.compile(r"(POST|PATCH) /api/v3/models/[^/]+/(inferences|ground_truth)"), "rows"),
+    (re.compile(r"POST /v1/pandas_arrow"), "file"),
+    (re.compile(r"POST /v1/log"), "rows"),
 )
 _EXCHANGE: Final = "tidepost.exchange"
 _DROP: Final = "tidepost.drop"
@@ -91,7 +93,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         scope["path"] = scope["raw_path"].decode("latin-1")
-        if not scope["path"].startswith(_API):
+        if not scope["path"].startswith(_APIS):
             await self._app(scope, receive, send)
             return
         exchange = Exchange(time.time(), scope["method"], scope["path"])
