@@ -191,7 +191,7 @@ class ArizeDestination:
         what = "a request without rows"
 
         def attempt() -> None:
-            answer = self._calls.once("POST", PATH, Body(b""), headers={"number-of-rows": "0"})
+            answer = self._calls.once("POST", PATH, None, headers={"number-of-rows": "0"})
             mistake = 400 <= answer.status < 500 and answer.status not in (401, 403, 404, 407, 408, 425, 429)
             if not mistake:
                 self._calls.reading.expect(answer, status=ACCEPTED, what=what, harmless=True)

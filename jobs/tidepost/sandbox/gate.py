@@ -99,7 +99,8 @@ class Gate:
         exchange = Exchange(time.time(), scope["method"], scope["path"])
         started = time.perf_counter()
         scope[_EXCHANGE] = exchange
-        hits = self._plan().draw(kind_of(scope["method"], scope["path"]))
+        empty = (b"content-length", b"0") in scope["headers"]
+        hits = self._plan().draw("other" if empty else kind_of(scope["method"], scope["path"]))
         exchange.fault = ", ".join(fault.fault for fault in hits)
         try:
             await _Request(self._app, scope, receive, send, exchange=exchange, hits=hits).serve()
