@@ -233,6 +233,9 @@ def test_a_ranking_has_its_group_and_rank(world: ArizeWorld, tmp_path: Path) -> 
     destination.send(INFERENCES, staged(tmp_path / "a", columns(1, distance=pa.array([3], pa.int64()))))
     (record,) = world.records().values()
     assert (record["model_type"], record["prediction_group"], record["rank"]) == ("ranking", "n", 3)
+    table = columns(4, distance=pa.array([0, 101, None, 100]), note=pa.array(["a", "a", "a", None]))
+    receipt = destination.send(INFERENCES, staged(tmp_path / "b", table))
+    assert set(receipt.messages) == {"3 rows: the rank is not from 1 to 100", "1 rows: the group is missing"}
     with pytest.raises(Misconfigured, match=r"needs destination\.group and destination\.rank"):
         world.destination(model_type="ranking").check(INFERENCES, COLUMNS)
 
@@ -293,6 +296,8 @@ def test_a_training_or_validation_set_has_its_actual_values_and_batch(world: Ari
     receipt = destination.send(INFERENCES, files.upload(rows))
     assert (receipt.accepted, receipt.messages) == (2, ("1 rows: there is no actual value",))
     assert [one["actual_label"] for one in world.records().values()] == [False, True]
+    with pytest.raises(Misconfigured, match="takes no later ground truth"):
+        world.destination(**options).check(LABELS, {"partner_inference_id": "VARCHAR", "late": "BOOLEAN"})
 
 
 def test_repeats_merge_by_their_id(world: ArizeWorld, files: Files) -> None:

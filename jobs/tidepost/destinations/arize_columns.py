@@ -124,7 +124,9 @@ def _rules(options: ArizeOptions, stream: StreamName, columns: Columns) -> Itera
             yield f"{feature} has SHAP values and is no feature{_nearest(feature, set(columns.features))}"
     if options.model_type == "ranking" and stream is StreamName.INFERENCES and not (columns.group and columns.rank):
         yield "a ranking model needs destination.group and destination.rank"
-    if options.environment != "production" and not (columns.actual_label or columns.actual_score):
+    if options.environment != "production" and stream is StreamName.GROUND_TRUTH:
+        yield f"a {options.environment} set takes no later ground truth: it has its actual values from the beginning"
+    elif options.environment != "production" and not (columns.actual_label or columns.actual_score):
         yield f"a {options.environment} set needs its actual values beside its predictions: destination.actual_label"
 
 

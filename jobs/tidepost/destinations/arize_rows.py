@@ -22,6 +22,7 @@ from tidepost.errors import Refused
 
 LONGEST_ID: Final = 512
 LONGEST_TAG: Final = 20_000
+LAST_RANK: Final = 100
 YEAR: Final = 365 * 86_400
 OLDEST, NEWEST = 5 * YEAR, YEAR
 """Seconds before and after now that a timestamp may lie."""
@@ -78,11 +79,14 @@ class Rows:
         return pa.record_batch(arrays, schema=self.schema)
 
     def _faults(self, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.BooleanArray]]:
-        ids = batch.column(self.columns.prediction_id)
-        yield "the id is missing", pc.is_null(ids)
-        if pa.types.is_string(ids.type):
-            length = pc.utf8_length(ids)
-            yield f"the id has not 1 to {LONGEST_ID} characters", _outside(length, 1, LONGEST_ID)
+        yield from _unnamed("id", batch.column(self.columns.prediction_id))
+        if self._ranking:
+            yield from _unnamed("group", batch.column(self.columns.group))
+            rank = batch.column(self.columns.rank)
+            yield (
+                f"the rank is not from 1 to {LAST_RANK}",
+                pc.or_kleene(pc.is_null(rank), _outside(rank, 1, LAST_RANK)),
+            )
         if self.columns.timestamp:
             yield from self._untimely(batch.column(self.columns.timestamp))
         for what, names in self._needed():
@@ -106,7 +110,7 @@ class Rows:
     def _needed(self) -> Iterator[tuple[str, list[str]]]:
         """Of which columns a row must have at least one."""
         of = self.columns
-        ranked = [of.group, of.rank]
+        ranked = [of.group, of.rank] if self._ranking else []
         predicted = [name for name in (of.prediction_label, of.prediction_score, *ranked) if name]
         actual = [name for name in (of.actual_label, of.actual_score) if name]
         if self.options.environment == "production":
@@ -114,6 +118,18 @@ class Rows:
         else:
             yield "prediction", predicted
             yield "actual value", actual
+
+    @property
+    def _ranking(self) -> bool:
+        """Whether these are predictions of a ranking, each with its place in its group."""
+        return bool(self.columns.group and self.columns.rank) and self.options.model_type == "ranking"
+
+
+def _unnamed(what: str, ids: pa.Array) -> Iterator[tuple[str, pa.BooleanArray]]:
+    yield f"the {what} is missing", pc.is_null(ids)
+    if pa.types.is_string(ids.type):
+        length = pc.utf8_length(ids)
+        yield f"the {what} has not 1 to {LONGEST_ID} characters", _outside(length, 1, LONGEST_ID)
 
 
 def _all_missing(columns: list[pa.Array]) -> pa.BooleanArray:

@@ -35,6 +35,8 @@ def check_columns(message: Message, schema: pa.Schema) -> None:
         raise BadRequest("the batch has no prediction id")
     if message.environment == "validation" and not message.batch_id:
         raise BadRequest("a validation set needs a batch id")
+    if message.model_type == "ranking" and {"prediction_group", "rank"} & message.single.keys() == {"rank"}:
+        raise BadRequest("a ranking's rank needs its group")
     if not any(_needed(message)):
         raise BadRequest("the batch has neither predictions nor actual values nor SHAP values")
 
@@ -71,6 +73,13 @@ def check_rows(message: Message, batch: pa.RecordBatch, *, now: float) -> None:
         _none(pc.is_null(times), "the timestamp is missing")
         early, late = pc.less(times, now - 5 * YEAR), pc.greater(times, now + YEAR)
         _none(pc.or_(early, late), "the timestamp is more than 5 years ago, or 1 year ahead")
+    if message.model_type == "ranking" and "prediction_group" in message.single:
+        rank = batch.column(message.single["rank"])
+        _none(pc.is_null(batch.column(message.single["prediction_group"])), "the group is missing")
+        _none(
+            pc.or_kleene(pc.is_null(rank), pc.or_(pc.less(rank, 1), pc.greater(rank, 100))),
+            "the rank is not 1 to 100",
+        )
     for names in _needed(message):
         missing = pc.is_null(batch.column(names[0]), nan_is_null=True)
         for name in names[1:]:
@@ -95,9 +104,8 @@ def seconds(times: pa.Array) -> pa.Array:
 def _needed(message: Message) -> Iterator[list[str]]:
     """Groups of columns, of each of which every row must have a value in one."""
     single = message.single
-    predicted = [
-        single[one] for one in ("prediction_label", "prediction_score", "prediction_group", "rank") if one in single
-    ]
+    ranked = ("prediction_group", "rank") if message.model_type == "ranking" else ()
+    predicted = [single[one] for one in ("prediction_label", "prediction_score", *ranked) if one in single]
     actual = [single[one] for one in ("actual_label", "actual_score") if one in single]
     groups = [[*predicted, *actual, *message.shap.values()]]
     if message.environment != "production":
