@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+from tests.s3 import NewPlace
 from tests.world import KEY, World, eventually, rows, said
 
 from tidepost import acts
@@ -77,6 +78,9 @@ def test_every_row_arrives_once_with_what_the_job_maps(world: World) -> None:
     assert arrived(world) == (3 * ROWS, 3 * ROWS)
     assert world.states() == {"closed": 3}
     assert world.mark() > "2024"
+    receipts = world.staging.root / "flights" / "inferences" / "_tidepost" / "receipts"
+    texts = [path.read_text() for path in receipts.glob("*.json")]
+    assert ['"accepted": 200' in text and '"failed": 0' in text for text in texts] == [True] * 3
     record = world.platform.process.arize_records(SPACE, world.model, ["r000008"])["r000008"]
     assert record["features"] == {"distance": 108, "carrier": "DL"}
     assert (record["tags"], record["prediction_score"], record["version"]) == ({"note": "note 8"}, 0.08, "3")
@@ -183,9 +187,8 @@ def test_validate_connects_and_sends_nothing(world: World) -> None:
     assert arrived(world) == (0, 0)
 
 
-def test_the_receipts_say_what_was_taken(world: World) -> None:
-    world.run()
-    receipts = world.staging.root / "flights" / "inferences" / "_tidepost" / "receipts"
-    texts = [path.read_text() for path in sorted(receipts.glob("*.json"))]
-    assert len(texts) == 3
-    assert all('"accepted": 200' in text and '"failed": 0' in text for text in texts)
+def test_files_that_are_staged_on_s3_go_from_there(world: World, new_place: NewPlace) -> None:
+    (world.root / "tidepost.yaml").write_text(f"version: 1\nstaging: {new_place()}\n")
+    outcome = world.run()
+    assert (said(outcome), outcome.arrived) == ("", 3 * ROWS)
+    assert arrived(world) == (3 * ROWS, 3 * ROWS)

@@ -656,6 +656,14 @@ def test_the_examples_of_the_schema_are_accepted(load: Load) -> None:
                 accepted(model, key, example)
 
 
+def test_the_examples_of_a_destination_at_arize_are_accepted(load: Load) -> None:
+    for key, about in schema()["$defs"]["ArizeDefinition"]["properties"].items():
+        for example in about.get("examples", []):
+            data = json.loads(load(ARIZE).model_dump_json())
+            data["destination"][key] = example
+            Job.model_validate(data)
+
+
 # Cost
 
 
