@@ -32,8 +32,7 @@ Shap = Annotated[
 
 
 class ArizeDefinition(Section):
-    """A model in a space at Arize that receives the inferences: the inputs as features, the non-inputs as tags.
-    Names are those of the mapping's attributes."""
+    """A model at Arize that receives the inferences: inputs as features, non-inputs as tags, by the mapping's names."""
 
     type: Literal["arize"] = Field(description="The kind of destination.")
     name: Name = Field(
@@ -79,7 +78,7 @@ class ArizeDefinition(Section):
         examples=[{"distance": "distance_contribution"}],
     )
     group: Text | None = Field(None, description="Of a ranking: the attribute that names a row's group.")
-    rank: Text | None = Field(None, description="Of a ranking: the attribute that is a row's rank, from 1.")
+    rank: Text | None = Field(None, description="Of a ranking: the attribute that is a row's rank, from 1 to 100.")
     batch_id: Referring | None = Field(
         None, description="The batch of all rows; `mapping.batch_id` gives each its own.", examples=["2024-q1"]
     )

@@ -36,6 +36,7 @@ CASES = (
     (Constants("m", "production", "score_categorical"), Columns("id", actual_label="late", actual_score="by")),
     (Constants("m", "production", "ranking", version="1"), Columns("id", "at", "", "s", group="g", rank="r")),
 )
+"""At most one SHAP value each: protobuf writes the entries of a map in no order of its own."""
 NAMES = {
     "prediction_id": "prediction_id_column_name",
     "timestamp": "timestamp_column_name",
