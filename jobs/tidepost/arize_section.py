@@ -32,7 +32,7 @@ Shap = Annotated[
 
 
 class ArizeDefinition(Section):
-    """A model at Arize that receives the inferences: inputs as features, non-inputs as tags, by the mapping's names."""
+    """A model at Arize that receives the inferences: inputs as features, non-inputs as tags, by their names."""
 
     type: Literal["arize"] = Field(description="The kind of destination.")
     name: Name = Field(
@@ -82,8 +82,11 @@ class ArizeDefinition(Section):
     batch_id: Referring | None = Field(
         None, description="The batch of all rows; `mapping.batch_id` gives each its own.", examples=["2024-q1"]
     )
-    request_rows: Number = Field(500_000, description="Rows in one request, at most; a larger file goes in several.")
-    request_bytes: Size = Field(512_000_000, description="Bytes in one request, at most; rows go uncompressed.")
+    request_rows: Number = Field(500_000, description="Rows in one request, and so in one staged file, at most.")
+    request_bytes: Size = Field(
+        512_000_000,
+        description="Bytes in one request, at most, uncompressed; a file that needs more goes in several.",
+    )
     connections: Annotated[Number, Field(le=64)] = Field(4, description="Files sent at the same time.")
     timeout: Span = Field(timedelta(minutes=5), description="How long one request may take.")
     retries: Count = Field(5, description="How often a request is repeated that certainly did not arrive.")

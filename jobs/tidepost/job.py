@@ -190,6 +190,12 @@ class Job(Section):
             "destinations": {to.name: to.identity},
         }
 
+    @property
+    def file_rows(self) -> int:
+        """Rows in one staged file, at most: no more than go in one request, so that a file is known as a whole."""
+        most = self.destination.request_rows
+        return self.staging.file_rows if most is None else min(most, self.staging.file_rows)
+
     def resolved(self, env: Mapping[str, str] | None = None) -> Job:
         """This job with each `${…}` replaced from `env` (default: the process's environment) and each path absolute.
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -300,6 +300,9 @@ class ArthurDefinition(Section):
         "the environment.",
         examples=["certs/ca.pem"],
     )
+
+    request_rows: ClassVar[int | None] = None
+    """A request is a file, however many rows it has."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tests.s3 import NewPlace
 from tests.world import KEY, World, eventually, rows, said
@@ -85,6 +86,13 @@ def test_every_row_arrives_once_with_what_the_job_maps(world: World) -> None:
     assert record["features"] == {"distance": 108, "carrier": "DL"}
     assert (record["tags"], record["prediction_score"], record["version"]) == ({"note": "note 8"}, 0.08, "3")
     world.run()
+    assert arrived(world) == (3 * ROWS, 3 * ROWS)
+
+
+def test_files_have_no_more_rows_than_a_request(world: World) -> None:
+    world.define(destination={"request_rows": 90})
+    world.run()
+    assert [pq.read_metadata(file).num_rows for file in world.files()] == [90, 90, 20] * 3
     assert arrived(world) == (3 * ROWS, 3 * ROWS)
 
 
