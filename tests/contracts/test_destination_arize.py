@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -412,10 +414,28 @@ def test_what_fails_after_some_requests_of_a_file_have_landed_is_unknown(world: 
             world.destination(request_rows=20_000, retries=0).send(INFERENCES, upload)
 
 
-def test_an_answer_that_is_not_arizes_is_unknown(world: ArizeWorld, files: Files) -> None:
-    world.sandbox.fault(Fault("fail_after", kind="file", count=1, status=404))
-    with pytest.raises(Misconfigured, match="nothing at the address"):
-        world.destination().send(INFERENCES, files.upload([inference(1)]))
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_answer_that_is_not_arizes_is_unknown(world: ArizeWorld, files: Files, status: int) -> None:
+    class Portal(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            if status == 200:
+                self.wfile.write(b"<html>Please sign in.</html>")
+
+        def log_message(self, *_: object) -> None:
+            """Silence."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            with pytest.raises(Unknown):
+                world.destination(url=f"http://127.0.0.1:{server.server_port}").send(
+                    INFERENCES, files.upload([inference(1)])
+                )
+        finally:
+            server.shutdown()
 
 
 def test_nothing_is_stored_by_trying_the_key(world: ArizeWorld) -> None:
@@ -423,6 +443,9 @@ def test_nothing_is_stored_by_trying_the_key(world: ArizeWorld) -> None:
     assert world.stored() == 0
     with pytest.raises(Misconfigured, match="refuses the key"):
         world.destination(key="wrong").check(INFERENCES, COLUMNS)
+    for status in (400, 405, 422, 500):
+        world.sandbox.fault(Fault("fail", status=status, count=1))
+        world.destination(retries=0).check(INFERENCES, COLUMNS)
     world.sandbox.fault(Fault("fail", status=503))
     with pytest.raises(Retryable):
         world.destination(retries=0).check(INFERENCES, COLUMNS)
