@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from tidepost.airflow.asked import Asked, Mode, asked
 from tidepost.airflow.telling import Teller, cut_line
@@ -25,6 +25,10 @@ from tidepost.errors import Retryable
 BEGUN = "begun"
 """The XCom of a plan beside its cuts, see `acts.announced`."""
 MOST_CUTS = 500
+
+
+class NotPlanned(AirflowFailException):
+    """The task that was to plan failed, and people were told why: nothing is left to do, or to tell."""
 
 
 class JobOperator(BaseOperator):
@@ -165,9 +169,7 @@ class ConfirmOperator(WaitingOperator):
         ti, what = context["ti"], asked(context)
         begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
         if begun is None:
-            raise Retryable(
-                f"{self.job}: task {self.plan} did not plan", hint="Its log says why; clear it to try again."
-            )
+            raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
                 return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
