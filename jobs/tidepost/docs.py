@@ -206,11 +206,16 @@ _VALUES: Final = """\
 | duration | `30s`, `10m`, `2h`, `1h30m`, `3d`, `1w` |
 | size | `128MB` (128,000,000 bytes), `64MiB` (67,108,864 bytes), or a number of bytes |
 | percentage | `1%`, `0.5%` |
-| reference | `${NAME}`, and except for secrets `${NAME:-default}`: an environment variable, looked up when a run \
-starts; one that is empty counts as missing |
+| reference | `${NAME}`: an environment variable; `${airflow:ID}`: the URL of one of Airflow's connections; \
+`${airflow:ID.FIELD}`: its `host`, `port`, `login`, `password`, `schema`, or a key of its extra. Except for secrets \
+with a default, `${NAME:-default}`. Looked up when a run starts; what is empty counts as missing |
 
 References may stand in a source's `files` and `database`, in a destination's `url`, `organization`, `model` and
-`ca_file`, and in the `ledger` and `staging` of `tidepost.yaml`. `api_key` must be one.
+`ca_file`, and in the `ledger` and `staging` of `tidepost.yaml`. `api_key`, `postgres` and `s3` must be one.
+
+A task on Airflow asks Airflow for its connections, wherever it keeps them. The command line reads the same ones from
+variables as Airflow does, `AIRFLOW_CONN_ID`, as a URI or as JSON. As a URL, a connection of the type `postgres` is a
+PostgreSQL URL with user and password, one of the type `tidepost_arthur`, `http` or `https` the address alone.
 
 Relative paths begin at the project's root.
 

@@ -166,6 +166,7 @@ class Job(Section):
             exclude_none=True,
         )
         del shape["mapping"]["ignore"]  # shapes no row
+        shape["source"].pop("s3", None)  # nor does who reads it
         for attributes in ("inputs", "predictions", "non_inputs"):
             shape["mapping"][attributes].sort(key=lambda attribute: attribute["name"])
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -195,16 +196,16 @@ class Job(Section):
         """This job with each `${…}` replaced from `env` (default: the process's environment) and each path absolute.
 
         Secrets stay references. `definition_hash` stays that of the job as written.
-        Misconfigured: variables are missing; all are named, each with file, line and key.
+        Misconfigured: variables or connections are missing; all are named, each with file, line and key.
         """
         env = os.environ if env is None else env
-        faults: list[str] = []
+        faults: list[Misconfigured] = []
 
         def text(value: str | None, *path: str | int) -> str | None:
             try:
                 return None if value is None else resolve(value, env, where=self.where(*path))
             except Misconfigured as error:
-                faults.append(error.message)
+                faults.append(error)
                 return None
 
         def file(value: str | None, *path: str | int) -> str | None:
@@ -238,7 +239,8 @@ class Job(Section):
             ),
         }
         if faults:
-            raise Misconfigured("\n".join(faults))
+            hints = dict.fromkeys(error.hint for error in faults)
+            raise Misconfigured("\n".join(error.message for error in faults), hint="\n  ".join(hints))
         job = self.model_copy(update=update)
         job._written = self._written or self
         return job

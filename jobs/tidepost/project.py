@@ -18,9 +18,9 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from tidepost.errors import Misconfigured
 from tidepost.explain import faults, validated
-from tidepost.fields import Referring, Section, Version, fault
+from tidepost.fields import Referring, SecretReference, Section, Version, fault
 from tidepost.job import Job, absolute, define_job
-from tidepost.reference import SECRET_PATTERN, resolve
+from tidepost.reference import SECRET_PATTERN, Secret, resolve
 from tidepost.yamlfile import Document, Places, Problem, Value, misconfigured, read_yaml
 
 PROJECT_FILE: Final = "tidepost.yaml"
@@ -57,13 +57,23 @@ class ProjectDefinition(Section):
         "sqlite:///.tidepost/ledger.db",
         description="The ledger's database, SQLite or PostgreSQL, as a SQLAlchemy URL; a relative SQLite path begins "
         "at the root. A password is given by reference. `TIDEPOST_LEDGER` overrides it.",
-        examples=["${TIDEPOST_LEDGER_URL}", "postgresql+psycopg://tidepost:${PGPASSWORD}@db/tidepost"],
+        examples=[
+            "${TIDEPOST_LEDGER_URL}",
+            "${airflow:ledger}",
+            "postgresql+psycopg://tidepost:${PGPASSWORD}@db/tidepost",
+        ],
     )
     staging: Referring = Field(
         ".tidepost/staging",
         description="Where staged files are: a folder, relative to the root, or `s3://bucket/prefix`. "
         "`TIDEPOST_STAGING` overrides it.",
         examples=["/data/staging", "s3://bucket/prefix"],
+    )
+    s3: SecretReference | None = Field(
+        None,
+        description="Who reads and writes a staging in S3, by reference: one of Airflow's connections of the type "
+        "`aws`, or a variable that holds such a connection's URI. By default, whom boto3 finds.",
+        examples=["${airflow:staging}"],
     )
     defaults: DefaultsDefinition = Field(
         DefaultsDefinition(), description="What every job begins with; a job's own values win, mapping by mapping."
@@ -89,6 +99,7 @@ class Project:
     root:     the absolute folder of `tidepost.yaml`
     ledger:   the ledger's URL; without references, a SQLite path in it is absolute
     staging:  the staging's URL or, without references, absolute folder
+    s3:       the reference to who reads and writes a staging in S3; None: whom boto3 finds
     defaults: what is merged under every job
     places:   where each default is in `tidepost.yaml`, by its path in a job
     """
@@ -98,6 +109,7 @@ class Project:
     staging: str
     defaults: Mapping[str, Value] = field(default_factory=dict, repr=False, hash=False)
     places: Places = field(default=Places({}), repr=False, hash=False)
+    s3: Secret | None = None
 
     def ledger_url(self, env: Mapping[str, str] | None = None) -> str:
         """The ledger's URL to connect to, references resolved: it may hold a password, so it is not for printing.
@@ -228,6 +240,7 @@ def load_project(root: Path, env: Mapping[str, str] | None = None) -> Project:
         staging=staging if "${" in staging else absolute(root, staging),
         defaults=defaults.data,
         places=defaults.places,
+        s3=found.s3,
     )
 
 

@@ -114,8 +114,15 @@ class SourceDefinition(Section):
     postgres: SecretReference | None = Field(
         None,
         description="A PostgreSQL database that `query` or `table` reads, by the reference of its URL: `${NAME}` of "
-        "an environment variable that holds postgresql://USER:PASSWORD@HOST/DATABASE.",
-        examples=["${SCORING_DATABASE}"],
+        "an environment variable that holds postgresql://USER:PASSWORD@HOST/DATABASE, or `${airflow:ID}` of one of "
+        "Airflow's connections.",
+        examples=["${SCORING_DATABASE}", "${airflow:scoring}"],
+    )
+    s3: SecretReference | None = Field(
+        None,
+        description="Who reads files in S3, by reference: one of Airflow's connections of the type `aws`, or a "
+        "variable that holds such a connection's URI. By default, whom boto3 finds.",
+        examples=["${airflow:logs_in_s3}"],
     )
 
     @model_validator(mode="after")
@@ -131,6 +138,8 @@ class SourceDefinition(Section):
                 raise fault("belongs to a query or a table, not to files", key)
         if self.database and self.postgres:
             raise fault("there is `database` already; give one of them", "postgres")
+        if self.s3 and not any(name.startswith(("s3://", "${")) for name in self.files or ()):
+            raise fault("belongs to files in S3", "s3")
         if self.files is not None and not self.files:
             raise fault("is empty; name at least one file or glob", "files")
         if self.files is not None and not self.format:
@@ -263,13 +272,14 @@ class ArthurDefinition(Section):
     name: Name = Field(
         "arthur", description="The destination's name in the ledger, where its deliveries are found by it."
     )
-    url: Address = Field(description="The platform's address.", examples=["${ARTHUR_URL}"])
+    url: Address = Field(description="The platform's address.", examples=["${ARTHUR_URL}", "${airflow:arthur}"])
     organization: Referring | None = Field(
         None, description="The organization's id, where the key is good for several.", examples=["${ARTHUR_ORG}"]
     )
     api_key: SecretReference = Field(
-        description="The key, always by reference: `${NAME}` of an environment variable.",
-        examples=["${ARTHUR_API_KEY}"],
+        description="The key, always by reference: `${NAME}` of an environment variable, or "
+        "`${airflow:ID.password}` of one of Airflow's connections.",
+        examples=["${ARTHUR_API_KEY}", "${airflow:arthur.password}"],
     )
     model: Annotated[
         ModelReference, BeforeValidator(lengthen("partner_id"), json_schema_input_type=ModelReference | Text)

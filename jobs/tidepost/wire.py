@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Source, StagingArea
     from tidepost.project import Project
+    from tidepost.reference import Secret
+    from tidepost.s3 import Connection
     from tidepost.world import World
 
 CACHE: Final = Path(".tidepost", "cache")
@@ -82,7 +84,7 @@ def staging_of(project: Project, env: Mapping[str, str] | None = None) -> Stagin
         from tidepost.s3 import Store  # noqa: PLC0415
         from tidepost.staging.s3 import S3Staging  # noqa: PLC0415
 
-        return S3Staging(Store.at(url), project.scratch(env))
+        return S3Staging(Store.at(url, s3_of(project.s3, env, "tidepost.yaml: s3")), project.scratch(env))
     from tidepost.staging.local import LocalStaging  # noqa: PLC0415
 
     if scheme not in ("", "file"):
@@ -91,6 +93,16 @@ def staging_of(project: Project, env: Mapping[str, str] | None = None) -> Stagin
             hint="Name a folder, or s3://BUCKET/PREFIX.",
         )
     return LocalStaging(Path(url.removeprefix("file://")))
+
+
+def s3_of(reference: Secret | None, env: Mapping[str, str] | None, where: str) -> Connection | None:
+    """The connection to S3 that a reference names; None where there is none. Raises Misconfigured."""
+    if reference is None:
+        return None
+    from tidepost.s3 import Connection  # noqa: PLC0415
+    from tidepost.s3_account import Account  # noqa: PLC0415
+
+    return Connection.shared(Account.of(resolve(str(reference), env, where=where), where))
 
 
 def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) -> Source:
@@ -110,6 +122,7 @@ def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) ->
         database=Path(source.database) if source.database else None,
         slack=None if source.slack is None else source.slack.total_seconds(),
         cache=job.root / CACHE,
+        s3=s3_of(source.s3, env, job.where("source", "s3")),
     )
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
 

@@ -99,7 +99,7 @@ def test_the_smallest_job_has_fewer_than_15_lines(load: Load) -> None:
 def test_the_full_example_uses_every_key(load: Load) -> None:
     job = load(FULL)
     written = json.loads(job.model_dump_json(exclude_unset=True))
-    lacking = {f"source.{key}" for key in ("files", "format", "slack", "table", "postgres")}
+    lacking = {f"source.{key}" for key in ("files", "format", "slack", "table", "postgres", "s3")}
     lacking.add("destination.model.partner_id")
     for section in ("", "source", "cursor", "mapping", "staging", "destination", "destination.model", "limits"):
         values, model = written, job

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, get_parsing_context
 
+from tidepost.airflow.assets import outlets
 from tidepost.airflow.deadline import deadline
 from tidepost.airflow.describe import describe
 from tidepost.airflow.following import FollowOperator
@@ -100,7 +101,7 @@ class _Maker:
             upload = CutOperator.partial(
                 task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here
             ).expand(cut=plan.output)
-            confirm = ConfirmOperator(task_id="confirm", **here, **told)
+            confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here, **told)
             follow = FollowOperator(task_id="follow", trigger_dag_id=dag_id)
             plan >> upload >> confirm >> follow
         return dag

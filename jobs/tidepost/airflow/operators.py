@@ -11,16 +11,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from tidepost.airflow import lineage, metrics
 from tidepost.airflow.asked import Asked, Mode, asked
+from tidepost.airflow.assets import announce
 from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
 from tidepost.errors import Retryable
+
+if TYPE_CHECKING:
+    from tidepost.airflow.acts import Report
 
 BEGUN = "begun"
 """The XCom of a plan beside its cuts, see `acts.announced`."""
@@ -99,6 +104,7 @@ class CutOperator(JobOperator):
         super().__init__(job=job, project=project, **options)
         self.cut = cut
         self.plan = plan
+        self._flow: lineage.Flow | None = None
 
     template_fields: Sequence[str] = ("cut",)
 
@@ -110,9 +116,15 @@ class CutOperator(JobOperator):
             done = acts.upload(
                 it, int(self.cut), begun.get("null_cursors", 0), tell=self._teller, stop=self._stopping
             )
-        self._teller.tell(cut_line(done))
-        self._unless_stopped()
+            self._teller.tell(cut_line(done))
+            self._unless_stopped()
+            metrics.of_cut(it.job.name, done)
+            self._flow = acts.flow(it, done)
         return acts.counted(done)
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """What OpenLineage is told of the cut."""
+        return lineage.facets(self._flow)
 
 
 class WaitingOperator(JobOperator):
@@ -137,10 +149,22 @@ class WaitingOperator(JobOperator):
             standing = acts.settle(it, cuts, since=since, tell=self._teller, stop=self._stopping)
             self._unless_stopped()
             if standing.done:
-                return acts.report(it, standing, len(cuts), tell=self._teller)
+                return self._report(context, it, acts.report(it, standing, cuts, tell=self._teller))
             acts.in_time(it, standing, since=since, deadline=self.deadline)
         self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
+
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        """Tell Airflow what arrived, and fail where slices are held."""
+        name, counts = it.job.name, dict(report.counts)
+        metrics.of_run(
+            name, arrived=counts["arrived"], refused=counts["refused"], retries=report.retries, lag=report.lag
+        )
+        partition = it.job.staging.partition
+        announce(context, job=name, partition=partition, hours=report.hours, mark=report.mark)
+        if report.held is not None:
+            raise report.held
+        return counts
 
 
 class ConfirmOperator(WaitingOperator):
@@ -221,6 +245,7 @@ class UploadOperator(WaitingOperator):
                     self._unless_stopped()
                     done = acts.upload(it, cut, begun.null_cursors, tell=self._teller, stop=self._stopping)
                     self._teller.tell(cut_line(done))
+                    metrics.of_cut(it.job.name, done)
                 if not begun.more:
                     break
                 number += 1

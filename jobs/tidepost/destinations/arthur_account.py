@@ -61,6 +61,17 @@ class ArthurAccount:
                 self._model = self._find_model()
             return self._model
 
+    def organization(self) -> str:
+        """The organisation that is worked in, after asking whether the key is good for it. Raises Misconfigured,
+        Retryable."""
+        if self._options.organization is None:
+            return self._find_organization()
+        try:
+            self.ask("GET", "/users/me", "who am I")
+        except Misconfigured:
+            self.ask("GET", "/users/me/auth_info", "who am I")
+        return self._options.organization
+
     def path(self, rest: str) -> str:
         """A path below the model's."""
         return f"/models/{quote(self.model().id, safe='')}{rest}"
