@@ -23,6 +23,7 @@ from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
 from tidepost.errors import Retryable
+from tidepost.texts import count, span
 
 if TYPE_CHECKING:
     from tidepost.airflow.acts import Report
@@ -151,7 +152,9 @@ class WaitingOperator(JobOperator):
             if standing.done:
                 return self._report(context, it, acts.report(it, standing, cuts, tell=self._teller))
             acts.in_time(it, standing, since=since, deadline=self.deadline)
-        self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
+        missing = f"{count(standing.waiting, 'delivery is', 'deliveries are')} loading"
+        missing += f", {count(len(standing.unfinished), 'cut is', 'cuts are')} left" if standing.unfinished else ""
+        self._teller.tell(f"{missing}; looking again in {span(standing.wait)}")
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
 
     def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
