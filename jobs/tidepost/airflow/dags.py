@@ -25,8 +25,8 @@ from tidepost.airflow.form import form
 from tidepost.airflow.importing import dag_file, report
 from tidepost.airflow.notify import FailureNotifier
 from tidepost.airflow.operators import ConfirmOperator, CutOperator, PlanOperator
+from tidepost.airflow.place import the_project
 from tidepost.airflow.policy import Retries
-from tidepost.airflow.world import project_of
 from tidepost.fields import parse_moment
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def upload_dags(
     if wanted is not None and not wanted.startswith(prefix):
         return {}
     given = None if project is None else str(project)
-    found = project_of(given, dag_file())
+    file = dag_file()
+    found = the_project(given, file.parent if file else None)
     make = _Maker(given, prefix, tuple(tags), notify)
     if wanted is not None:
         return {wanted: make(found.job(wanted.removeprefix(prefix)))}
