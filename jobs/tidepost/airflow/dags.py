@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, get_parsing_context
 
+from tidepost.airflow.assets import outlets
 from tidepost.airflow.deadline import deadline
 from tidepost.airflow.describe import describe
 from tidepost.airflow.following import FollowOperator
@@ -99,7 +100,9 @@ class _Maker:
             upload = CutOperator.partial(
                 task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here
             ).expand(cut=plan.output)
-            confirm = ConfirmOperator(task_id="confirm", trigger_rule=TriggerRule.NONE_FAILED, **here)
+            confirm = ConfirmOperator(
+                task_id="confirm", trigger_rule=TriggerRule.NONE_FAILED, outlets=outlets(job.name), **here
+            )
             follow = FollowOperator(task_id="follow", plan="plan", trigger_dag_id=dag_id)
             plan >> upload >> confirm >> follow
         return dag

@@ -17,6 +17,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 
 from tidepost.airflow.asked import Asked, Mode, asked
+from tidepost.airflow.lineage import Flow, facets
 from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
@@ -38,6 +39,13 @@ class JobOperator(BaseOperator):
         super().__init__(**options)
         self.job = job
         self.project = project
+
+    flow: Flow | None = None
+    """What the task moved, once it has; not made with the operator, so that DAGs stay what they are."""
+
+    def get_openlineage_facets_on_complete(self, _: object) -> Any:
+        """Airflow's OpenLineage asks for it after the task."""
+        return facets(self.flow)
 
     def on_kill(self) -> None:
         """End in order: what is on its way is finished or written down, the rest is left for the next try."""
@@ -99,13 +107,14 @@ class CutOperator(JobOperator):
     template_fields: Sequence[str] = ("cut",)
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import acts, afterwards  # noqa: PLC0415
 
         begun = context["ti"].xcom_pull(task_ids=self.plan, key=BEGUN) or {}
         with self._opened(context) as it:
             done = acts.upload(
                 it, int(self.cut), begun.get("null_cursors", 0), tell=self._teller, stop=self._stopping
             )
+            self.flow = afterwards.after_cut(it, done)
         self._teller.tell(cut_line(done))
         self._unless_stopped()
         return acts.counted(done)
@@ -124,16 +133,21 @@ class WaitingOperator(JobOperator):
         super().__init__(job=job, project=project, **options)
         self.deadline = deadline
 
+    reads = False
+    """Whether the task reads the source too."""
+
     def resume(self, context: Mapping[str, Any], event: dict[str, Any]) -> dict[str, Any]:
         """Look, once or again. `event` is what was kept while waiting: `cuts`, and `since` when."""
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import acts, afterwards  # noqa: PLC0415
 
         cuts, since = event["cuts"], event["since"]
         with self._opened(context) as it:
             standing = acts.settle(it, cuts, since=since, tell=self._teller, stop=self._stopping)
             self._unless_stopped()
             if standing.done:
-                return acts.report(it, standing, len(cuts), tell=self._teller)
+                told = acts.report(it, standing, len(cuts), tell=self._teller)
+                self.flow = afterwards.after_run(context, it, standing, cuts, whole=self.reads)
+                return told
             acts.in_time(it, standing, since=since, deadline=self.deadline)
         self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
@@ -189,6 +203,7 @@ class UploadOperator(WaitingOperator):
     """
 
     template_fields: Sequence[str] = ("start", "end")
+    reads = True
 
     def __init__(
         self,
@@ -207,7 +222,7 @@ class UploadOperator(WaitingOperator):
         self.most = most
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import acts, afterwards  # noqa: PLC0415
 
         cuts: list[int] = []
         what, number = self._asked(context), 0
@@ -218,6 +233,7 @@ class UploadOperator(WaitingOperator):
                 for cut in begun.cuts:
                     self._unless_stopped()
                     done = acts.upload(it, cut, begun.null_cursors, tell=self._teller, stop=self._stopping)
+                    afterwards.after_cut(it, done)
                     self._teller.tell(cut_line(done))
                 if not begun.more:
                     break
