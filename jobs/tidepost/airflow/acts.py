@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tidepost import steps
+from tidepost.airflow import lineage
 from tidepost.airflow.asked import Asked, Mode
+from tidepost.airflow.lineage import Flow
 from tidepost.airflow.telling import Teller, compared, cut_line, planned_lines, summary
 from tidepost.airflow.world import Opened
 from tidepost.cursor import CursorKind, CursorType
@@ -20,6 +23,7 @@ from tidepost.model import Request, ScanKind
 from tidepost.prospect import prospect
 from tidepost.ranges import Range
 from tidepost.reconcile import Reconciled, Reconciling, Scope
+from tidepost.reference import resolve
 from tidepost.resend import reopen
 from tidepost.run import registered
 from tidepost.status import JobStatus, read_status
@@ -132,19 +136,36 @@ def in_time(it: Opened, standing: Standing, *, since: float, deadline: float | N
     )
 
 
-def report(it: Opened, standing: Standing, cuts: int, *, tell: Teller) -> dict[str, Any]:
-    """Tell what became of a run, once nothing is waited for, and return its counts.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a run.
 
-    Raises Refused, naming the command that lets it go, where too many rows were rejected.
+    counts:  as its XCom has them
+    hours:   rows that arrived, by hour of event time
+    retries: requests that were made again
+    mark:    at the destination, as text
+    lag:     seconds from there to now
+    held:    what to do about slices that are held, or None
     """
+
+    counts: Mapping[str, Any]
+    hours: Mapping[int, int]
+    retries: int
+    mark: str | None
+    lag: float
+    held: Refused | None
+
+
+def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller) -> Report:
+    """Tell what became of a run, once nothing is waited for."""
     status = read_status(it.job, it.ledger, it.world.clock())
-    marks = {where.name: where.mark for one in status.streams for where in one.destinations}
-    lag = max((where.lag or 0.0 for one in status.streams for where in one.destinations), default=0.0)
-    tell.tell(f"{it.job.name}\n{summary(standing, cuts, marks)}")
-    if standing.held:
-        raise _held(status, standing.held)
-    return {
-        "cuts": cuts,
+    places = [where for one in status.streams for where in one.destinations]
+    marks = {where.name: where.mark for where in places}
+    lag = max((where.lag or 0.0 for where in places), default=0.0)
+    tell.tell(f"{it.job.name}\n{summary(standing, len(cuts), marks)}")
+    hours, retries = _arrived(it, cuts)
+    counts = {
+        "cuts": len(cuts),
         "rows": standing.tally.published,
         "arrived": standing.arrived,
         "refused": standing.refused,
@@ -152,6 +173,23 @@ def report(it: Opened, standing: Standing, cuts: int, *, tell: Teller) -> dict[s
         "rejected": standing.tally.rejects,
         "lag": round(lag, 3),
     }
+    held = _held(status, standing.held) if standing.held else None
+    return Report(counts, hours, retries, next(iter(marks.values()), None), lag, held)
+
+
+def flow(it: Opened, done: Uploaded) -> Flow:
+    """Where a cut's rows came from and went to."""
+    job, source = it.world.job, it.job.source.postgres
+    url = None if source is None else resolve(str(source), it.env)
+    prefix = "" if it.stream is None else it.stream.prefix
+    staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
+    return Flow(
+        tuple(lineage.counted(one, rows=done.scanned) for one in lineage.sources(job, url)),
+        (
+            lineage.counted(staged, rows=done.rows, size=done.size),
+            lineage.counted(lineage.model(job), rows=done.rows if done.sent else 0),
+        ),
+    )
 
 
 def compare(it: Opened, start: str | None, end: str | None, *, by_event: bool, tell: Teller) -> dict[str, Any]:
@@ -230,6 +268,21 @@ def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: T
     runs = -(-len(found.cuts) // most)
     tell.tell(f"{it.job.name}: {count(len(found.cuts), 'cut')} in {count(runs, 'run')}, about {count(rows, 'row')}")
     return rows
+
+
+def _arrived(it: Opened, cuts: Sequence[int]) -> tuple[dict[int, int], int]:
+    """Rows of the slices of some cuts that arrived, by hour of event time, and the requests that were made again."""
+    stream = it.stream
+    hours: Counter[int] = Counter()
+    seen: set[int] = set()
+    retries = 0
+    for one in it.ledger.deliveries.of(stream, cuts) if stream is not None else ():
+        became, sends = it.ledger.deliveries.contents(one)
+        retries += sum(send.attempt > 1 for send in sends)
+        if one.state == "closed" and one.sequence not in seen:
+            hours.update(became.hours)
+            seen.add(one.sequence)
+    return dict(hours), retries
 
 
 def _held(status: JobStatus, held: int) -> Refused:

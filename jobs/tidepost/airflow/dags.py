@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, get_parsing_context
+from airflow.sdk import DAG, CronDataIntervalTimetable, get_parsing_context
 
 from tidepost.airflow.assets import outlets
 from tidepost.airflow.deadline import deadline
@@ -81,7 +81,7 @@ class _Maker:
 
     def __call__(self, job: Job) -> DAG:
         file = job.path.relative_to(job.root).as_posix()
-        here = {"job": file, "project": self.given}
+        here: dict[str, Any] = {"job": file, "project": self.given}
         dag_id = self.prefix + job.name
         with DAG(
             dag_id,
@@ -100,9 +100,7 @@ class _Maker:
             upload = CutOperator.partial(
                 task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here
             ).expand(cut=plan.output)
-            confirm = ConfirmOperator(
-                task_id="confirm", trigger_rule=TriggerRule.NONE_FAILED, outlets=outlets(job.name), **here
-            )
+            confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here)
             follow = FollowOperator(task_id="follow", plan="plan", trigger_dag_id=dag_id)
             plan >> upload >> confirm >> follow
         return dag

@@ -11,17 +11,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from tidepost.airflow import lineage, metrics
 from tidepost.airflow.asked import Asked, Mode, asked
-from tidepost.airflow.lineage import Flow, facets
+from tidepost.airflow.assets import announce
 from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
 from tidepost.errors import Retryable
+
+if TYPE_CHECKING:
+    from tidepost.airflow.acts import Report
 
 BEGUN = "begun"
 """The XCom of a plan beside its cuts, see `acts.announced`."""
@@ -39,13 +43,6 @@ class JobOperator(BaseOperator):
         super().__init__(**options)
         self.job = job
         self.project = project
-
-    flow: Flow | None = None
-    """What the task moved, once it has; not made with the operator, so that DAGs stay what they are."""
-
-    def get_openlineage_facets_on_complete(self, _: object) -> Any:
-        """Airflow's OpenLineage asks for it after the task."""
-        return facets(self.flow)
 
     def on_kill(self) -> None:
         """End in order: what is on its way is finished or written down, the rest is left for the next try."""
@@ -103,21 +100,27 @@ class CutOperator(JobOperator):
         super().__init__(job=job, project=project, **options)
         self.cut = cut
         self.plan = plan
+        self._flow: lineage.Flow | None = None
 
     template_fields: Sequence[str] = ("cut",)
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts, afterwards  # noqa: PLC0415
+        from tidepost.airflow import acts  # noqa: PLC0415
 
         begun = context["ti"].xcom_pull(task_ids=self.plan, key=BEGUN) or {}
         with self._opened(context) as it:
             done = acts.upload(
                 it, int(self.cut), begun.get("null_cursors", 0), tell=self._teller, stop=self._stopping
             )
-            self.flow = afterwards.after_cut(it, done)
-        self._teller.tell(cut_line(done))
-        self._unless_stopped()
+            self._teller.tell(cut_line(done))
+            self._unless_stopped()
+            metrics.of_cut(it.job.name, done)
+            self._flow = acts.flow(it, done)
         return acts.counted(done)
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """What OpenLineage is told of the cut."""
+        return lineage.facets(self._flow)
 
 
 class WaitingOperator(JobOperator):
@@ -133,24 +136,31 @@ class WaitingOperator(JobOperator):
         super().__init__(job=job, project=project, **options)
         self.deadline = deadline
 
-    reads = False
-    """Whether the task reads the source too."""
-
     def resume(self, context: Mapping[str, Any], event: dict[str, Any]) -> dict[str, Any]:
         """Look, once or again. `event` is what was kept while waiting: `cuts`, and `since` when."""
-        from tidepost.airflow import acts, afterwards  # noqa: PLC0415
+        from tidepost.airflow import acts  # noqa: PLC0415
 
         cuts, since = event["cuts"], event["since"]
         with self._opened(context) as it:
             standing = acts.settle(it, cuts, since=since, tell=self._teller, stop=self._stopping)
             self._unless_stopped()
             if standing.done:
-                told = acts.report(it, standing, len(cuts), tell=self._teller)
-                self.flow = afterwards.after_run(context, it, standing, cuts, whole=self.reads)
-                return told
+                return self._report(context, it, acts.report(it, standing, cuts, tell=self._teller))
             acts.in_time(it, standing, since=since, deadline=self.deadline)
         self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
+
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        """Tell Airflow what arrived, and fail where slices are held."""
+        name, counts = it.job.name, dict(report.counts)
+        metrics.of_run(
+            name, arrived=counts["arrived"], refused=counts["refused"], retries=report.retries, lag=report.lag
+        )
+        partition = it.job.staging.partition
+        announce(context, job=name, partition=partition, hours=report.hours, mark=report.mark)
+        if report.held is not None:
+            raise report.held
+        return counts
 
 
 class ConfirmOperator(WaitingOperator):
@@ -179,9 +189,7 @@ class ConfirmOperator(WaitingOperator):
         ti, what = context["ti"], asked(context)
         begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
         if begun is None:
-            raise Retryable(
-                f"{self.job}: task {self.plan} did not plan", hint="Its log says why; clear it to try again."
-            )
+            raise AirflowFailException(f"task {self.plan} did not plan; its log says why")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
                 return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
@@ -203,7 +211,6 @@ class UploadOperator(WaitingOperator):
     """
 
     template_fields: Sequence[str] = ("start", "end")
-    reads = True
 
     def __init__(
         self,
@@ -222,7 +229,7 @@ class UploadOperator(WaitingOperator):
         self.most = most
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts, afterwards  # noqa: PLC0415
+        from tidepost.airflow import acts  # noqa: PLC0415
 
         cuts: list[int] = []
         what, number = self._asked(context), 0
@@ -233,8 +240,8 @@ class UploadOperator(WaitingOperator):
                 for cut in begun.cuts:
                     self._unless_stopped()
                     done = acts.upload(it, cut, begun.null_cursors, tell=self._teller, stop=self._stopping)
-                    afterwards.after_cut(it, done)
                     self._teller.tell(cut_line(done))
+                    metrics.of_cut(it.job.name, done)
                 if not begun.more:
                     break
                 number += 1
