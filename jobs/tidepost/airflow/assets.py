@@ -66,7 +66,7 @@ def announce(
     task, events = context["task"], context["outlet_events"]
     if whole in task.outlets and mark is not None:
         _mirror(context, whole, mark)
-    if not rows:
+    if not (rows and hours):
         # Airflow makes an event of every outlet of a task that succeeds.
         task.outlets = [one for one in task.outlets if one not in (whole, parts)]
         return
