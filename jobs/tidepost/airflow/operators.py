@@ -23,6 +23,7 @@ from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
 from tidepost.errors import Retryable
+from tidepost.texts import count, span
 
 if TYPE_CHECKING:
     from tidepost.airflow.acts import Report
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 BEGUN = "begun"
 """The XCom of a plan beside its cuts, see `acts.announced`."""
 MOST_CUTS = 500
+
+
+class NotPlanned(AirflowFailException):
+    """The task that was to plan failed, and people were told why: nothing is left to do, or to tell."""
 
 
 class JobOperator(BaseOperator):
@@ -148,7 +153,9 @@ class WaitingOperator(JobOperator):
             if standing.done:
                 return self._report(context, it, acts.report(it, standing, cuts, tell=self._teller))
             acts.in_time(it, standing, since=since, deadline=self.deadline)
-        self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
+        missing = f"{count(standing.waiting, 'delivery is', 'deliveries are')} loading"
+        missing += f", {count(len(standing.unfinished), 'cut is', 'cuts are')} left" if standing.unfinished else ""
+        self._teller.tell(f"{missing}; looking again in {span(standing.wait)}")
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
 
     def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
@@ -191,7 +198,7 @@ class ConfirmOperator(WaitingOperator):
         ti, what = context["ti"], asked(context)
         begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
         if begun is None:
-            raise AirflowFailException(f"task {self.plan} did not plan; its log says why")
+            raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
                 return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
