@@ -49,6 +49,12 @@ class JobOperator(BaseOperator):
         self.job = job
         self.project = project
 
+    _flow: lineage.Flow | None = None
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """What OpenLineage is told of the task: the rows that it moved, none where nothing was done."""
+        return lineage.facets(self._flow)
+
     def on_kill(self) -> None:
         """End in order: what is on its way is finished or written down, the rest is left for the next try."""
         self._stopping.set()
@@ -105,7 +111,6 @@ class CutOperator(JobOperator):
         super().__init__(job=job, project=project, **options)
         self.cut = cut
         self.plan = plan
-        self._flow: lineage.Flow | None = None
 
     template_fields: Sequence[str] = ("cut",)
 
@@ -120,12 +125,9 @@ class CutOperator(JobOperator):
             self._teller.tell(cut_line(done))
             self._unless_stopped()
             metrics.of_cut(it.job.name, done)
-            self._flow = acts.flow(it, done)
+            if not done.before and done.elsewhere is None:
+                self._flow = acts.flow(it, done)
         return acts.counted(done)
-
-    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
-        """What OpenLineage is told of the cut."""
-        return lineage.facets(self._flow)
 
 
 class WaitingOperator(JobOperator):
@@ -164,7 +166,7 @@ class WaitingOperator(JobOperator):
             name, arrived=counts["arrived"], refused=counts["refused"], retries=report.retries, lag=report.lag
         )
         partition = it.job.staging.partition
-        announce(context, job=name, partition=partition, hours=report.hours, mark=report.mark)
+        announce(context, job=name, partition=partition, rows=counts["arrived"], hours=report.hours, mark=report.mark)
         if report.held is not None:
             raise report.held
         return counts
@@ -254,6 +256,10 @@ class UploadOperator(WaitingOperator):
                 number += 1
                 what = acts.following(what, begun, number)
         return self.resume(context, {"since": time.time(), "cuts": cuts})
+
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        self._flow = report.flow  # a confirm has none: its run's cuts have told theirs
+        return super()._report(context, it, report)
 
     def _asked(self, context: Mapping[str, Any]) -> Asked:
         """What a run's form would ask; of its own for each task of a run."""
