@@ -23,6 +23,7 @@ from tidepost.airflow.describe import describe
 from tidepost.airflow.following import FollowOperator
 from tidepost.airflow.form import form
 from tidepost.airflow.importing import dag_file, report
+from tidepost.airflow.names import PREFIX
 from tidepost.airflow.notify import FailureNotifier
 from tidepost.airflow.operators import ConfirmOperator, CutOperator, PlanOperator
 from tidepost.airflow.place import the_project
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from tidepost.airflow.notify import Send
     from tidepost.job import Job
 
-PREFIX: Final = "upload_"
 _ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """When a DAG begins whose cursor is no time: before any run."""
 
