@@ -114,6 +114,19 @@ def test_a_task_reads_its_own_job_only(
     assert not read(project).dags
 
 
+def test_a_dag_file_may_name_its_project_from_its_own_folder(
+    project: Path, read: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "flows" / "dags").mkdir(parents=True)
+    text = DAG_FILE.read_text().replace("upload_dags())", 'upload_dags("../..", prefix="up_", tags=["eu"]))')
+    (project / "flows" / "dags" / "upload_dags.py").write_text(text)
+    monkeypatch.setenv("TIDEPOST_PROJECT", str(ROOT))
+    bag = read(project / "flows")
+    assert set(bag.dags) == {"up_flights", "up_trains"}
+    assert bag.dags["up_trains"].tags == {"eu", "tidepost"}
+    assert bag.dags["up_trains"].get_task("plan").project == "../.."
+
+
 # -------------------------------------------------------------------------------------------- broken job files
 
 

@@ -49,8 +49,8 @@ def upload_dags(
 
     A job file that cannot be used is an import error of its own, and the others go on.
 
-    project: its root; by default what `TIDEPOST_PROJECT` names, else the nearest `tidepost.yaml`
-             from the DAG file upwards
+    project: its root, absolute or from the DAG file's folder; by default what `TIDEPOST_PROJECT` names, else the
+             nearest `tidepost.yaml` from the DAG file upwards
     tags:    of every DAG, beside its job's own
     notify:  is told of every failure, beside the mail addresses of the job
     Misconfigured: there is no project, or its `tidepost.yaml` is wrong
