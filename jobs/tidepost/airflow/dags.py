@@ -91,7 +91,6 @@ class _Maker:
             start_date=_start(job),
             catchup=False,
             max_active_runs=job.airflow.runs,
-            params=form(job),
             tags=sorted({"tidepost", *self.tags, *job.tags}),
             deadline=deadline(job, self.given),
             default_args=self._defaults(job),
@@ -105,6 +104,7 @@ class _Maker:
             confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here, **told)
             follow = FollowOperator(task_id="follow", trigger_dag_id=dag_id)
             plan >> upload >> confirm >> follow
+        dag.params = form(job)  # after the tasks, each of which would take a copy of it for itself
         return dag
 
     def _defaults(self, job: Job) -> dict[str, Any]:
