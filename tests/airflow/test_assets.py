@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.airflow.running import Ran
+from tests.environment import ROOT
 from tests.world import KEY, START, World, rows
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
@@ -169,3 +171,21 @@ def test_a_task_that_declares_no_asset_announces_nothing(
     ran = run_dag(dag)
     assert ran.xcom("upload")["arrived"] == 10
     assert events(session, asset(name)) == []
+
+
+def test_the_example_of_the_documentation_waits_for_a_streams_partitions(airflow_home: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag  # noqa: PLC0415
+
+    from tidepost.airflow.assets import partitions  # noqa: PLC0415
+
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (example,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "look_for_drift" in one]
+    file = airflow_home / "dags" / "example_of_the_documentation.py"
+    file.write_text(example)
+    try:
+        bag = DagBag(str(file), bundle_path=airflow_home / "dags")
+        assert bag.import_errors == {}
+        (dag,) = bag.dags.values()
+        assert dag.timetable.asset_condition == partitions("flights")
+    finally:
+        file.unlink()
