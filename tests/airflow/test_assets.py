@@ -156,6 +156,18 @@ def test_arrivals_start_the_dags_that_wait_for_them(
     assert session.query(AssetPartitionDagRun).filter_by(target_dag_id="by_run").count() == 0
 
 
+def test_the_dag_of_a_job_announces_its_stream(project: World, run_dag: Callable[..., Ran], session: Any) -> None:
+    from tidepost.airflow import upload_dags  # noqa: PLC0415
+    from tidepost.airflow.assets import asset, partitions  # noqa: PLC0415
+
+    name = renamed(project, "of_a_dag")
+    project.log("monday", rows(10))
+    dag = upload_dags(project.root)[f"upload_{name}"]
+    assert run_dag(dag).states["confirm"] == "success"
+    assert [extra["rows"] for _, extra in events(session, asset(name))] == [10]
+    assert [key for key, _ in events(session, partitions(name))] == ["2024-05-01T00:00:00"]
+
+
 def test_a_task_that_declares_no_asset_announces_nothing(
     project: World, run_dag: Callable[..., Ran], session: Any
 ) -> None:
