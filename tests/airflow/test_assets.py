@@ -190,7 +190,7 @@ def test_the_example_of_the_documentation_waits_for_a_streams_partitions(airflow
 
     from tidepost.airflow.assets import partitions  # noqa: PLC0415
 
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "airflow.md").read_text()
     (example,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "look_for_drift" in one]
     file = airflow_home / "dags" / "example_of_the_documentation.py"
     file.write_text(example)
