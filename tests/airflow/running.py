@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -54,7 +53,6 @@ def run(
     from airflow.models.dagbag import DBDagBag  # noqa: PLC0415
     from airflow.utils.types import DagRunType  # noqa: PLC0415
 
-    dag = deepcopy(dag)  # Params keep the values of a run
     now = datetime.now(UTC)
     name = run_id or f"{run_type}__{(interval[0] if interval else now).isoformat()}"
     bag = DagBag(collect_dags=False)
@@ -80,8 +78,15 @@ def run(
         session.commit()
         return known
 
-    with patch.object(dagrun, "get_or_create_dagrun", made):
-        done = dag.test(run_after=now, logical_date=None, run_conf=dict(conf or {}))
+    # In one process a DAG's Params keep what a run was given.
+    forms = [dag.params, *(task.params for task in dag.tasks)]
+    given = [(found, found.value) for form in forms for found in map(form.get_param, form)]
+    try:
+        with patch.object(dagrun, "get_or_create_dagrun", made):
+            done = dag.test(run_after=now, logical_date=None, run_conf=dict(conf or {}))
+    finally:
+        for found, value in given:
+            found.value = value
     tasks = done.get_task_instances()
     states = {
         one.task_id if one.map_index < 0 else f"{one.task_id}[{one.map_index}]": one.state and str(one.state)

@@ -23,17 +23,17 @@ from tidepost.airflow.describe import describe
 from tidepost.airflow.following import FollowOperator
 from tidepost.airflow.form import form
 from tidepost.airflow.importing import dag_file, report
+from tidepost.airflow.names import PREFIX
 from tidepost.airflow.notify import FailureNotifier
 from tidepost.airflow.operators import ConfirmOperator, CutOperator, PlanOperator
+from tidepost.airflow.place import the_project
 from tidepost.airflow.policy import Retries
-from tidepost.airflow.world import project_of
 from tidepost.fields import parse_moment
 
 if TYPE_CHECKING:
     from tidepost.airflow.notify import Send
     from tidepost.job import Job
 
-PREFIX: Final = "upload_"
 _ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """When a DAG begins whose cursor is no time: before any run."""
 
@@ -59,7 +59,8 @@ def upload_dags(
     if wanted is not None and not wanted.startswith(prefix):
         return {}
     given = None if project is None else str(project)
-    found = project_of(given, dag_file())
+    file = dag_file()
+    found = the_project(given, file.parent if file else None)
     make = _Maker(given, prefix, tuple(tags), notify)
     if wanted is not None:
         return {wanted: make(found.job(wanted.removeprefix(prefix)))}

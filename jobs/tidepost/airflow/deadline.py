@@ -76,16 +76,15 @@ def late_text(job: str, freshness: float, run: str, project: str | None = None) 
 
 
 def _marks(job: str, root: str | None) -> list[str]:
-    from airflow.sdk.configuration import conf  # noqa: PLC0415
-
-    from tidepost.airflow.world import project_of  # noqa: PLC0415
+    from tidepost.airflow.connections import environment  # noqa: PLC0415
+    from tidepost.airflow.place import the_project  # noqa: PLC0415
     from tidepost.status import read_status  # noqa: PLC0415
     from tidepost.wire import existing_ledger_of  # noqa: PLC0415
 
     try:
-        project = project_of(root, conf.get("core", "dags_folder"))
+        project = the_project(root)
         with ExitStack() as stack:
-            ledger = existing_ledger_of(project)
+            ledger = existing_ledger_of(project, environment(project))
             if ledger is not None:
                 stack.enter_context(ledger)
             status = read_status(project.job(job), ledger, time.time())

@@ -19,9 +19,9 @@ from tidepost.errors import Misconfigured
 log: Final = logging.getLogger(__name__)
 
 
-def dag_file() -> str | None:
+def dag_file() -> Path | None:
     """The file that Airflow's importer reads just now; None outside of it."""
-    return next((str(local["filepath"]) for local in _importing()), None)
+    return next((Path(local["filepath"]) for local in _importing()), None)
 
 
 def report(broken: Mapping[Path, Misconfigured]) -> None:

@@ -126,7 +126,8 @@ class CutOperator(JobOperator):
             self._teller.tell(cut_line(done))
             self._unless_stopped()
             metrics.of_cut(it.job.name, done)
-            self._flow = acts.flow(it, done)
+            if not done.before and done.elsewhere is None:
+                self._flow = acts.flow(it, done)
         return acts.counted(done)
 
 
@@ -167,7 +168,6 @@ class WaitingOperator(JobOperator):
         )
         partition = it.job.staging.partition
         announce(context, job=name, partition=partition, rows=counts["arrived"], hours=report.hours, mark=report.mark)
-        self._flow = report.flow
         if report.held is not None:
             raise report.held
         return counts
@@ -257,6 +257,10 @@ class UploadOperator(WaitingOperator):
                 number += 1
                 what = acts.following(what, begun, number)
         return self.resume(context, {"since": time.time(), "cuts": cuts})
+
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        self._flow = report.flow  # a confirm has none: its run's cuts have told theirs
+        return super()._report(context, it, report)
 
     def _asked(self, context: Mapping[str, Any]) -> Asked:
         """What a run's form would ask; of its own for each task of a run."""
