@@ -74,7 +74,6 @@ def test_a_dag_is_what_its_job_says(project: Path, read: Callable[..., Any]) -> 
         assert (task.owner, task.pool, task.retries) == ("delays@example.com", "uploads", 7)
         assert (task.retry_delay, task.execution_timeout) == (timedelta(minutes=2), timedelta(hours=3))
         assert task.has_retry_policy
-        assert task.has_on_failure_callback
     assert dag.get_task("upload").partial_kwargs["max_active_tis_per_dagrun"] == 8
     (deadline,) = dag.deadline
     assert deadline.interval == timedelta(hours=2)

@@ -108,6 +108,22 @@ def test_a_run_that_failed_goes_on_with_the_same_cuts_when_it_is_cleared(
     assert world.everything_arrived_once(250)
 
 
+@pytest.mark.parametrize(("mended", "tries"), [(False, 1), (True, 3)])
+def test_what_no_retry_can_mend_fails_at_once_and_the_rest_is_tried_again(
+    alone: Callable[..., Ran], world: World, mended: bool, tries: int
+) -> None:
+    from tidepost.airflow.policy import Retries  # noqa: PLC0415 - it imports Airflow
+
+    world.log("monday", rows(10))
+    if mended:
+        world.platform.process.fault(Fault("fail", kind="any", status=503))
+    else:
+        world.define(mapping={"inputs": ["distance", "carrier", "nothing"]})
+    ran = alone("UploadOperator", retries=2, retry_delay=0, retry_policy=Retries())
+    assert ran.states["it"] == "failed"
+    assert ran.run.get_task_instance("it").try_number == tries
+
+
 def test_a_run_takes_so_many_cuts_and_says_that_more_remain(go: Callable[..., Ran], world: World) -> None:
     world.log("monday", rows(350, every=20))
     first = go(most=2, run_id="first")

@@ -125,6 +125,17 @@ def test_a_request_takes_so_many_cuts_and_tells_that_more_remain(world: World) -
     assert set(second.cuts) < set(third.cuts)
 
 
+def test_a_range_that_was_given_up_is_finished_by_a_run_that_takes_what_is_new(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.log("monday", rows(100, every=20))
+    (cut,) = begin(world, "range", window=between(START, after(days=1))).cuts
+    assert begin(world, "another range", window=between(START, after(days=1))).cuts != (cut,)
+    assert cut not in begin(world, "new").cuts
+    monkeypatch.setattr(steps, "GIVEN_UP", 0.0)
+    assert cut in begin(world, "later").cuts
+
+
 def test_what_remains_of_a_range_is_the_next_request_s(world: World) -> None:
     world.define(limits={"cut_rows": 100})
     world.log("monday", rows(500, every=20))

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tidepost.airflow.dags import upload_dags
+    from tidepost.airflow.operators import ReconcileOperator, UploadOperator
 
-__all__ = ["upload_dags"]
+__all__ = ["ReconcileOperator", "UploadOperator", "upload_dags"]
 
-_WHERE: Final = {"upload_dags": "dags"}
+_WHERE: Final = {"upload_dags": "dags", "UploadOperator": "operators", "ReconcileOperator": "operators"}
 
 
 def __getattr__(name: str) -> Any:

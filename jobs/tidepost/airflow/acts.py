@@ -144,7 +144,8 @@ class Report:
     hours:   rows that arrived, by hour of event time
     retries: requests that were made again
     mark:    at the destination, as text
-    lag:     seconds from there to now
+    lag:     seconds from there to now; None where the mark is no time
+    flow:    where the rows that arrived came from and went to
     held:    what to do about slices that are held, or None
     """
 
@@ -152,7 +153,8 @@ class Report:
     hours: Mapping[int, int]
     retries: int
     mark: str | None
-    lag: float
+    lag: float | None
+    flow: Flow
     held: Refused | None
 
 
@@ -161,9 +163,9 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
     status = read_status(it.job, it.ledger, it.world.clock())
     places = [where for one in status.streams for where in one.destinations]
     marks = {where.name: where.mark for where in places}
-    lag = max((where.lag or 0.0 for where in places), default=0.0)
+    lag = max((where.lag for where in places if where.lag is not None), default=None)
     tell.tell(f"{it.job.name}\n{summary(standing, len(cuts), marks)}")
-    hours, retries = _arrived(it, cuts)
+    hours, size, retries = _arrived(it, cuts)
     counts = {
         "cuts": len(cuts),
         "rows": standing.tally.published,
@@ -171,24 +173,27 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
         "refused": standing.refused,
         "duplicates": standing.tally.duplicates,
         "rejected": standing.tally.rejects,
-        "lag": round(lag, 3),
+        "lag": None if lag is None else round(lag, 3),
     }
     held = _held(status, standing.held) if standing.held else None
-    return Report(counts, hours, retries, next(iter(marks.values()), None), lag, held)
+    moved = _flow(it, standing.tally.scanned, standing.rows, size, standing.arrived)
+    return Report(counts, hours, retries, next(iter(marks.values()), None), lag, moved, held)
 
 
 def flow(it: Opened, done: Uploaded) -> Flow:
     """Where a cut's rows came from and went to."""
+    return _flow(it, done.scanned, done.rows, done.size, done.rows if done.sent else 0)
+
+
+def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
     job, source = it.world.job, it.job.source.postgres
     url = None if source is None else resolve(str(source), it.env)
     prefix = "" if it.stream is None else it.stream.prefix
     staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
+    read = lineage.sources(job, url)
     return Flow(
-        tuple(lineage.counted(one, rows=done.scanned) for one in lineage.sources(job, url)),
-        (
-            lineage.counted(staged, rows=done.rows, size=done.size),
-            lineage.counted(lineage.model(job), rows=done.rows if done.sent else 0),
-        ),
+        tuple(lineage.counted(one, rows=scanned) for one in read) if len(read) == 1 else read,
+        (lineage.counted(staged, rows=rows, size=size), lineage.counted(lineage.model(job), rows=sent)),
     )
 
 
@@ -270,19 +275,21 @@ def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: T
     return rows
 
 
-def _arrived(it: Opened, cuts: Sequence[int]) -> tuple[dict[int, int], int]:
-    """Rows of the slices of some cuts that arrived, by hour of event time, and the requests that were made again."""
+def _arrived(it: Opened, cuts: Sequence[int]) -> tuple[dict[int, int], int, int]:
+    """Rows of the slices of some cuts that arrived, by hour of event time; the bytes of these slices; and the
+    requests that were made again."""
     stream = it.stream
     hours: Counter[int] = Counter()
     seen: set[int] = set()
-    retries = 0
+    size = retries = 0
     for one in it.ledger.deliveries.of(stream, cuts) if stream is not None else ():
         became, sends = it.ledger.deliveries.contents(one)
         retries += sum(send.attempt > 1 for send in sends)
         if one.state == "closed" and one.sequence not in seen:
             hours.update(became.hours)
+            size += became.size
             seen.add(one.sequence)
-    return dict(hours), retries
+    return dict(hours), size, retries
 
 
 def _held(status: JobStatus, held: int) -> Refused:

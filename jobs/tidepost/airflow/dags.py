@@ -23,6 +23,7 @@ from tidepost.airflow.describe import describe
 from tidepost.airflow.following import FollowOperator
 from tidepost.airflow.form import form
 from tidepost.airflow.importing import dag_file, report
+from tidepost.airflow.names import PREFIX
 from tidepost.airflow.notify import FailureNotifier
 from tidepost.airflow.operators import ConfirmOperator, CutOperator, PlanOperator
 from tidepost.airflow.place import the_project
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from tidepost.airflow.notify import Send
     from tidepost.job import Job
 
-PREFIX: Final = "upload_"
 _ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """When a DAG begins whose cursor is no time: before any run."""
 
@@ -49,7 +49,7 @@ def upload_dags(
 
     A job file that cannot be used is an import error of its own, and the others go on.
 
-    project: its root, or a folder in it; by default what `TIDEPOST_PROJECT` names, else the nearest `tidepost.yaml`
+    project: its root; by default what `TIDEPOST_PROJECT` names, else the nearest `tidepost.yaml`
              from the DAG file upwards
     tags:    of every DAG, beside its job's own
     notify:  is told of every failure, beside the mail addresses of the job
@@ -58,9 +58,9 @@ def upload_dags(
     wanted = get_parsing_context().dag_id
     if wanted is not None and not wanted.startswith(prefix):
         return {}
-    file = dag_file()
-    found = the_project(project, file.parent if file else None)
     given = None if project is None else str(project)
+    file = dag_file()
+    found = the_project(given, file.parent if file else None)
     make = _Maker(given, prefix, tuple(tags), notify)
     if wanted is not None:
         return {wanted: make(found.job(wanted.removeprefix(prefix)))}
@@ -96,12 +96,14 @@ class _Maker:
             deadline=deadline(job, self.given),
             default_args=self._defaults(job),
         ) as dag:
-            plan = PlanOperator(task_id="plan", **here)
+            told: dict[str, Any] = {"on_failure_callback": FailureNotifier(job.name, job.airflow.notify, self.notify)}
+            plan = PlanOperator(task_id="plan", **here, **told)
+            # A cut that fails is not told of: confirming sees it through, or fails with what stops it.
             upload = CutOperator.partial(
                 task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here
             ).expand(cut=plan.output)
-            confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here)
-            follow = FollowOperator(task_id="follow", plan="plan", trigger_dag_id=dag_id)
+            confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here, **told)
+            follow = FollowOperator(task_id="follow", trigger_dag_id=dag_id)
             plan >> upload >> confirm >> follow
         return dag
 
@@ -116,7 +118,6 @@ class _Maker:
             "max_retry_delay": timedelta(hours=1),
             "retry_policy": Retries(),
             "execution_timeout": own.timeout,
-            "on_failure_callback": FailureNotifier(job.name, own.notify, self.notify),
         }
 
 

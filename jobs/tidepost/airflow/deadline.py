@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,15 +76,18 @@ def late_text(job: str, freshness: float, run: str, project: str | None = None) 
 
 
 def _marks(job: str, root: str | None) -> list[str]:
+    from tidepost.airflow.connections import environment  # noqa: PLC0415
     from tidepost.airflow.place import the_project  # noqa: PLC0415
     from tidepost.status import read_status  # noqa: PLC0415
-    from tidepost.wire import ledger_of  # noqa: PLC0415
+    from tidepost.wire import existing_ledger_of  # noqa: PLC0415
 
     try:
         project = the_project(root)
-        definition = project.job(job)
-        with ledger_of(project) as ledger:
-            status = read_status(definition, ledger, time.time())
+        with ExitStack() as stack:
+            ledger = existing_ledger_of(project, environment(project))
+            if ledger is not None:
+                stack.enter_context(ledger)
+            status = read_status(project.job(job), ledger, time.time())
     except (TidepostError, OSError) as error:
         return [f"Its mark cannot be read from here: {error}"]
     found = [

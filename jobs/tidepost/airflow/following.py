@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk.exceptions import AirflowSkipException
 
 from tidepost.airflow.asked import Mode, asked
+from tidepost.airflow.operators import BEGUN
 
 _FOLLOWING: Final = re.compile(r"part(\d+)__(.+)")
 
@@ -18,17 +19,17 @@ class FollowOperator(TriggerDagRunOperator):
     """Triggers the next run of its own DAG while more remains, once: its run id follows from the first run's, and one
     that is there already is left alone.
 
-    plan: the id of the task that planned
+    plan: the task that planned
     """
 
     template_fields = ()
 
-    def __init__(self, *, plan: str, trigger_dag_id: str, **options: Any) -> None:
+    def __init__(self, *, trigger_dag_id: str, plan: str = "plan", **options: Any) -> None:
         super().__init__(trigger_dag_id=trigger_dag_id, logical_date=None, skip_when_already_exists=True, **options)
         self.plan = plan
 
     def execute(self, context: Any) -> None:
-        begun = context["ti"].xcom_pull(task_ids=self.plan, key="begun") or {}
+        begun = context["ti"].xcom_pull(task_ids=self.plan, key=BEGUN) or {}
         if not begun.get("more"):
             raise AirflowSkipException("nothing remains")
         self.trigger_run_id = following(context["run_id"])

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tidepost.job import Job
 
 PROVIDER: Final = "airflow.providers.openlineage"
@@ -102,7 +100,7 @@ def installed() -> bool:
         return False
 
 
-def _statistics(name: str, facet: Any, of: Dataset) -> Mapping[str, Any]:
+def _statistics(name: str, facet: Any, of: Dataset) -> dict[str, Any]:
     return {} if of.rows is None else {name: facet(rowCount=of.rows, size=of.size, fileCount=of.files)}
 
 

@@ -23,6 +23,7 @@ from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
 from tidepost.errors import Retryable
+from tidepost.texts import count, span
 
 if TYPE_CHECKING:
     from tidepost.airflow.acts import Report
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 BEGUN = "begun"
 """The XCom of a plan beside its cuts, see `acts.announced`."""
 MOST_CUTS = 500
+
+
+class NotPlanned(AirflowFailException):
+    """The task that was to plan failed, and people were told why: nothing is left to do, or to tell."""
 
 
 class JobOperator(BaseOperator):
@@ -43,6 +48,12 @@ class JobOperator(BaseOperator):
         super().__init__(**options)
         self.job = job
         self.project = project
+
+    _flow: lineage.Flow | None = None
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """What OpenLineage is told of the task: the rows that it moved, none where nothing was done."""
+        return lineage.facets(self._flow)
 
     def on_kill(self) -> None:
         """End in order: what is on its way is finished or written down, the rest is left for the next try."""
@@ -100,7 +111,6 @@ class CutOperator(JobOperator):
         super().__init__(job=job, project=project, **options)
         self.cut = cut
         self.plan = plan
-        self._flow: lineage.Flow | None = None
 
     template_fields: Sequence[str] = ("cut",)
 
@@ -115,12 +125,9 @@ class CutOperator(JobOperator):
             self._teller.tell(cut_line(done))
             self._unless_stopped()
             metrics.of_cut(it.job.name, done)
-            self._flow = acts.flow(it, done)
+            if not done.before and done.elsewhere is None:
+                self._flow = acts.flow(it, done)
         return acts.counted(done)
-
-    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
-        """What OpenLineage is told of the cut."""
-        return lineage.facets(self._flow)
 
 
 class WaitingOperator(JobOperator):
@@ -147,7 +154,9 @@ class WaitingOperator(JobOperator):
             if standing.done:
                 return self._report(context, it, acts.report(it, standing, cuts, tell=self._teller))
             acts.in_time(it, standing, since=since, deadline=self.deadline)
-        self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
+        missing = f"{count(standing.waiting, 'delivery is', 'deliveries are')} loading"
+        missing += f", {count(len(standing.unfinished), 'cut is', 'cuts are')} left" if standing.unfinished else ""
+        self._teller.tell(f"{missing}; looking again in {span(standing.wait)}")
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
 
     def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
@@ -157,7 +166,7 @@ class WaitingOperator(JobOperator):
             name, arrived=counts["arrived"], refused=counts["refused"], retries=report.retries, lag=report.lag
         )
         partition = it.job.staging.partition
-        announce(context, job=name, partition=partition, hours=report.hours, mark=report.mark)
+        announce(context, job=name, partition=partition, rows=counts["arrived"], hours=report.hours, mark=report.mark)
         if report.held is not None:
             raise report.held
         return counts
@@ -189,7 +198,7 @@ class ConfirmOperator(WaitingOperator):
         ti, what = context["ti"], asked(context)
         begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
         if begun is None:
-            raise AirflowFailException(f"task {self.plan} did not plan; its log says why")
+            raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
                 return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
@@ -247,6 +256,10 @@ class UploadOperator(WaitingOperator):
                 number += 1
                 what = acts.following(what, begun, number)
         return self.resume(context, {"since": time.time(), "cuts": cuts})
+
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        self._flow = report.flow  # a confirm has none: its run's cuts have told theirs
+        return super()._report(context, it, report)
 
     def _asked(self, context: Mapping[str, Any]) -> Asked:
         """What a run's form would ask; of its own for each task of a run."""

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Opened:
     job: Job
     ledger: SqlLedger
     world: World
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
 
     @property
     def stream(self) -> Stream | None:
