@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -265,7 +266,10 @@ class UploadOperator(WaitingOperator):
         """What a run's form would ask; of its own for each task of a run."""
         mode = Mode.RANGE if self.start or self.end else Mode.INCREMENTAL
         form = {"mode": mode, "from": self.start, "to": self.end}
-        ti, found = context["ti"], asked({"dag_run": context["dag_run"], "params": form})
+        # What the run was given is the DAG's own matter.
+        of_run = ("dag_id", "run_id", "run_type", "data_interval_start", "data_interval_end", "clear_number")
+        run = SimpleNamespace(conf={}, **{name: getattr(context["dag_run"], name, None) for name in of_run})
+        ti, found = context["ti"], asked({"dag_run": run, "params": form})
         return replace(found, key=f"{found.key}/{ti.task_id}/{ti.map_index}")
 
 

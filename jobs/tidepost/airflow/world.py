@@ -40,6 +40,16 @@ class Opened:
         return self.ledger.plans.find(self.job.name, StreamName.INFERENCES)
 
 
+def project_of(project: str | None, dag_file: str | None = None) -> Project:
+    """The project of a root that was given; else that of `TIDEPOST_PROJECT`, else the nearest one above the DAG's
+    file. Raises Misconfigured."""
+    from tidepost.project import find_project, load_project  # noqa: PLC0415
+
+    if project is not None:
+        return load_project(Path(project).resolve())
+    return find_project(Path(dag_file) if dag_file else None)
+
+
 def job_of(project: Project, job: str) -> Job:
     """A job by its name, or by its file's path below the project's root. Raises Misconfigured."""
     from tidepost.job import define_job  # noqa: PLC0415
@@ -57,16 +67,15 @@ def job_of(project: Project, job: str) -> Job:
 def opened(project: str | None, job: str, *, dag_file: str | None = None, looking: bool = False) -> Iterator[Opened]:
     """A job's world; its connections are closed at the end. Raises Misconfigured as `wire` does.
 
-    project: its root; None: that of `TIDEPOST_PROJECT`, or the nearest one above the DAG's file
+    project: its root; None as for `project_of`
     job:     its name, or its file's path below the project's root
     looking: nothing is to be written: where there is no ledger yet, one that is thrown away takes its place
     """
     from tidepost.airflow.connections import environment  # noqa: PLC0415
-    from tidepost.airflow.place import the_project  # noqa: PLC0415
     from tidepost.ledger import open_ledger  # noqa: PLC0415
     from tidepost.wire import existing_ledger_of, ledger_of, wire  # noqa: PLC0415
 
-    found = the_project(project, Path(dag_file).parent if dag_file else None)
+    found = project_of(project, dag_file)
     definition = job_of(found, job)
     env = environment(found, definition)
     with ExitStack() as stack:
