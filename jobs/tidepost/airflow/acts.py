@@ -120,7 +120,7 @@ def settle(it: Opened, cuts: Sequence[int], *, since: float, tell: Teller, stop:
 def in_time(it: Opened, standing: Standing, *, since: float, deadline: float | None) -> None:
     """Raises Retryable, telling what is missing, where the deadline is over."""
     waited = time.time() - since
-    loading = it.job.destination.loading.total_seconds()
+    loading = max(one.loading for one in it.world.destinations)
     if waited < (max(LEAST_DEADLINE, 4 * loading) if deadline is None else deadline):
         return
     missing = standing.rows - standing.arrived - standing.refused
