@@ -194,7 +194,7 @@ class ConfirmOperator(WaitingOperator):
         self.plan = plan
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import acts, comparing  # noqa: PLC0415
 
         ti, what = context["ti"], asked(context)
         begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
@@ -202,7 +202,7 @@ class ConfirmOperator(WaitingOperator):
             raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
-                return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
+                return comparing.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
         if what.dry_run:
             self._teller.tell("a dry run: nothing was sent")
             return {}
@@ -299,7 +299,7 @@ class ReconcileOperator(JobOperator):
         self.by_event = by_event
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import comparing  # noqa: PLC0415
 
         with self._opened(context, looking=True) as it:
-            return acts.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)
+            return comparing.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)
