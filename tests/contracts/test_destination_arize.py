@@ -565,3 +565,16 @@ def test_the_sandbox_refuses_what_breaks_a_rule_and_stores_none_of_it(world: Ari
     page = requests.get(world.sandbox.url, timeout=30).text
     assert f"Arize: {world.model} in the space older" in page
     assert json.loads(requests.get(f"{world.sandbox.url}/sandbox/arize/stats", timeout=30).text)["models"]
+
+
+def test_what_the_sandbox_accepted_outlives_a_kill(tmp_path: Path) -> None:
+    with SandboxProcess(tmp_path / "data", api_key=KEY) as process:
+        process.configure(now=NOW)
+        world = ArizeWorld(process)
+        world.destination().send(INFERENCES, staged(tmp_path / "a", columns(500)))
+        process.kill()
+        process.start()
+        process.configure(now=NOW)
+        world.destination().send(INFERENCES, staged(tmp_path / "a", columns(500)))
+        assert (world.stats()["rows"], world.stats()["received"]) == (500, 1000)
+        world.close()
