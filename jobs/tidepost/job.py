@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from tidepost.arize_section import ArizeDefinition
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
 from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
@@ -48,6 +49,7 @@ __all__ = [
     "NAME_PATTERN",
     "RESERVED",
     "AirflowDefinition",
+    "ArizeDefinition",
     "ArthurDefinition",
     "Attribute",
     "AttributeType",
@@ -125,6 +127,12 @@ class Job(Section):
             raise fault("holds {start:…}, which needs a cursor that is a time, not a number", "source", "files")
         return self
 
+    @model_validator(mode="after")
+    def _destination_fits_the_mapping(self) -> Self:
+        for misfit in self.destination.misfits(self.mapping):
+            raise misfit
+        return self
+
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
 
@@ -175,7 +183,7 @@ class Job(Section):
     @property
     def identity(self) -> dict[str, Any]:
         """What may not change under a job that has sent rows, as plain JSON values: the cursor's column and type,
-        the id template, and for each destination by name its type, organization and model.
+        the id template, and for each destination by name its type and what it sends to.
 
         References are as they are in this job: ask a resolved one.
         """
@@ -183,14 +191,14 @@ class Job(Section):
         return {
             "cursor": {"column": self.cursor.column, "type": self.cursor.type},
             "partner_inference_id": self.mapping.partner_inference_id.text,
-            "destinations": {
-                to.name: {
-                    "type": to.type,
-                    "organization": to.organization,
-                    "model": to.model.model_dump(exclude_none=True),
-                }
-            },
+            "destinations": {to.name: to.identity},
         }
+
+    @property
+    def file_rows(self) -> int:
+        """Rows in one staged file, at most: no more than go in one request, so that a file is known as a whole."""
+        most = self.destination.request_rows
+        return self.staging.file_rows if most is None else min(most, self.staging.file_rows)
 
     def resolved(self, env: Mapping[str, str] | None = None) -> Job:
         """This job with each `${…}` replaced from `env` (default: the process's environment) and each path absolute.
@@ -224,19 +232,7 @@ class Job(Section):
                     "database": file(source.database, "source", "database"),
                 }
             ),
-            "destination": to.model_copy(
-                update={
-                    "url": text(to.url, "destination", "url"),
-                    "organization": text(to.organization, "destination", "organization"),
-                    "model": to.model.model_copy(
-                        update={
-                            key: text(getattr(to.model, key), "destination", "model", key)
-                            for key in ("partner_id", "id")
-                        }
-                    ),
-                    "ca_file": file(to.ca_file, "destination", "ca_file"),
-                }
-            ),
+            "destination": to.resolved(text, file),
         }
         if faults:
             hints = dict.fromkeys(error.hint for error in faults)

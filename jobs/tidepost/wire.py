@@ -14,8 +14,9 @@ from tidepost.errors import Misconfigured
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
+    from tidepost.arize_section import ArizeDefinition
     from tidepost.cursor import CursorType
-    from tidepost.job import Job
+    from tidepost.job import ArthurDefinition, Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Source, StagingArea
     from tidepost.project import Project
@@ -53,7 +54,7 @@ def wire(
         staging=staging,
         records=staging,
         ledger=ledger,
-        destinations=(destination_of(resolved, env, sleep=sleep),),
+        destinations=(destination_of(resolved, env, clock=clock, sleep=sleep),),
         engine=engine,
         owner=this_process(),
         clock=clock,
@@ -141,14 +142,24 @@ def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
 
 
 def destination_of(
-    job: Job, env: Mapping[str, str] | None = None, *, sleep: Callable[[float], None] = time.sleep
+    job: Job,
+    env: Mapping[str, str] | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Destination:
+    """The adapter of a resolved job's destination. `clock` is what it measures timestamps by."""
+    to = job.destination
+    key = resolve(str(to.api_key), env, where=job.where("destination", "api_key"))
+    return _arthur(job, to, key, sleep) if to.type == "arthur" else _arize(job, to, key, clock, sleep)
+
+
+def _arthur(job: Job, to: ArthurDefinition, key: str, sleep: Callable[[float], None]) -> Destination:
     from tidepost.destinations.arthur import ArthurDestination, ArthurOptions  # noqa: PLC0415
 
-    to = job.destination
     options = ArthurOptions(
         url=to.url,
-        api_key=resolve(str(to.api_key), env, where=job.where("destination", "api_key")),
+        api_key=key,
         organization=to.organization,
         model=to.model.id or to.model.partner_id or "",
         model_is_id=to.model.id is not None,
@@ -161,6 +172,41 @@ def destination_of(
         name=to.name,
     )
     return ArthurDestination(options, sleep=sleep)
+
+
+def _arize(
+    job: Job, to: ArizeDefinition, key: str, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> Destination:
+    from tidepost.destinations.arize import ArizeDestination, ArizeOptions  # noqa: PLC0415
+
+    options = ArizeOptions(
+        url=to.url,
+        api_key=key,
+        space_id=to.space_id,
+        model=to.model,
+        version=to.version,
+        environment=to.environment,
+        model_type=to.model_type,
+        batch_id=to.batch_id or "",
+        predictions=tuple(one.name for one in job.mapping.predictions),
+        inputs=tuple(one.name for one in job.mapping.inputs),
+        non_inputs=tuple(one.name for one in job.mapping.non_inputs),
+        prediction_label=to.prediction_label or "",
+        prediction_score=to.prediction_score or "",
+        actual_label=to.actual_label or "",
+        actual_score=to.actual_score or "",
+        group=to.group or "",
+        rank=to.rank or "",
+        shap=dict(to.shap),
+        request_rows=to.request_rows,
+        request_bytes=to.request_bytes,
+        timeout=to.timeout.total_seconds(),
+        retries=to.retries,
+        connections=to.connections,
+        ca_file=Path(to.ca_file) if to.ca_file else None,
+        name=to.name,
+    )
+    return ArizeDestination(options, clock=clock, sleep=sleep)
 
 
 def identity_of(job: Job) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -167,6 +167,20 @@ def test_processes_upload_the_cuts_of_one_plan_side_by_side_with_a_run(world: Wo
     eventually(lambda: not settle(world, cuts).unfinished)
     finished(world)
     assert world.everything_arrived_once(800)
+
+
+def test_processes_share_nothing_but_a_ledger_in_postgresql_and_staging_on_s3(
+    world: World, new_ledger: Callable[[], str], new_place: Callable[[], str]
+) -> None:
+    (world.root / "tidepost.yaml").write_text(f"version: 1\nledger: {new_ledger()}\nstaging: {new_place()}\n")
+    world.define(limits={"cut_rows": 100})
+    world.log("monday", rows(300, every=20))
+    cuts = begin(world).cuts
+    with uploading(world, *cuts[:2]) as one, uploading(world, *cuts[1:]) as other:
+        found = told(one), told(other)
+    assert all(each["errors"] == [] for each in found), found
+    assert finished(world, cuts).arrived == 300
+    assert world.everything_arrived_once(300)
 
 
 def test_a_cut_that_another_process_works_on_is_told_of_and_not_waited_for(world: World) -> None:

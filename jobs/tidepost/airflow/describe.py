@@ -30,7 +30,7 @@ def describe(job: Job, file: str) -> str:
         ("inputs", _names([one.name for one in job.mapping.inputs])),
         ("predictions", _names([one.name for one in job.mapping.predictions])),
         ("non-inputs", _names([one.name for one in job.mapping.non_inputs])),
-        ("sends to", f"{to.type}, model `{to.model.partner_id or to.model.id}` at `{to.url}`"),
+        ("sends to", f"{to.type}, model `{to.model_name}` at `{to.url}`"),
         ("schedule", f"`{job.schedule}`, {job.timezone}" if job.schedule else "by hand"),
     ]
     if job.airflow.freshness is not None:

@@ -59,7 +59,7 @@ def staging(place: str) -> Dataset:
 def model(job: Job) -> Dataset:
     """The model at the platform of a resolved job."""
     to = job.destination
-    return Dataset(_authority(to.url), f"models/{to.model.id or to.model.partner_id}")
+    return Dataset(_authority(to.url), f"models/{to.model_name}")
 
 
 def counted(of: Dataset, *, rows: int, size: int | None = None, files: int | None = None) -> Dataset:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -193,7 +194,7 @@ class ConfirmOperator(WaitingOperator):
         self.plan = plan
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import acts, comparing  # noqa: PLC0415
 
         ti, what = context["ti"], asked(context)
         begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
@@ -201,7 +202,7 @@ class ConfirmOperator(WaitingOperator):
             raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
-                return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
+                return comparing.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
         if what.dry_run:
             self._teller.tell("a dry run: nothing was sent")
             return {}
@@ -265,7 +266,10 @@ class UploadOperator(WaitingOperator):
         """What a run's form would ask; of its own for each task of a run."""
         mode = Mode.RANGE if self.start or self.end else Mode.INCREMENTAL
         form = {"mode": mode, "from": self.start, "to": self.end}
-        ti, found = context["ti"], asked({"dag_run": context["dag_run"], "params": form})
+        # What the run was given is the DAG's own matter.
+        of_run = ("dag_id", "run_id", "run_type", "data_interval_start", "data_interval_end", "clear_number")
+        run = SimpleNamespace(conf={}, **{name: getattr(context["dag_run"], name, None) for name in of_run})
+        ti, found = context["ti"], asked({"dag_run": run, "params": form})
         return replace(found, key=f"{found.key}/{ti.task_id}/{ti.map_index}")
 
 
@@ -295,7 +299,7 @@ class ReconcileOperator(JobOperator):
         self.by_event = by_event
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import comparing  # noqa: PLC0415
 
         with self._opened(context, looking=True) as it:
-            return acts.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)
+            return comparing.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)

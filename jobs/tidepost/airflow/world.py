@@ -57,7 +57,7 @@ def job_of(project: Project, job: str) -> Job:
 def opened(project: str | None, job: str, *, dag_file: str | None = None, looking: bool = False) -> Iterator[Opened]:
     """A job's world; its connections are closed at the end. Raises Misconfigured as `wire` does.
 
-    project: its root; None: that of `TIDEPOST_PROJECT`, or the nearest one above the DAG's file
+    project: its root; None: that of `TIDEPOST_PROJECT`, or the nearest above the DAG's file
     job:     its name, or its file's path below the project's root
     looking: nothing is to be written: where there is no ledger yet, one that is thrown away takes its place
     """

@@ -84,8 +84,10 @@ def read(clock: Callable[[], float] = time.time) -> Reading:
 
 def _jobs(project: Project, jobs: tuple[Job, ...], at: float) -> tuple[tuple[Found, ...], Fault | None]:
     """All jobs from one ledger, which is opened once: where it does not answer, it is not waited for once a job."""
+    from tidepost.airflow.connections import environment  # noqa: PLC0415 - Airflow is imported where it is asked
+
     try:
-        ledger = existing_ledger_of(project, migrate=False)
+        ledger = existing_ledger_of(project, environment(project), migrate=False)
     except Exception as error:
         fault = _fault(error)
         return tuple(Found(job.name, None, fault) for job in jobs), fault
