@@ -65,7 +65,7 @@ def _run(what: str, port: int) -> None:
         demo = stack.enter_context(flights(folder, port=_port(8765)))
         place = Place(folder / "home", demo.root, ROOT / "dags", ROOT / "plugins", port=port)
         if what == "airflow":
-            rest, env = stack.enter_context(standalone(place, demo.env)), place.environment(demo.env)
+            rest, env = stack.enter_context(standalone(place, demo.env)).rest, place.environment(demo.env)
         else:
             found = stack.enter_context(cluster(place, demo.env))
             rest, env = found.rest, found.env
