@@ -49,8 +49,8 @@ def upload_dags(
 
     A job file that cannot be used is an import error of its own, and the others go on.
 
-    project: its root; by default what `TIDEPOST_PROJECT` names, else the nearest `tidepost.yaml`
-             from the DAG file upwards
+    project: its root, absolute or from the DAG file's folder; by default what `TIDEPOST_PROJECT` names, else the
+             nearest `tidepost.yaml` from the DAG file upwards
     tags:    of every DAG, beside its job's own
     notify:  is told of every failure, beside the mail addresses of the job
     Misconfigured: there is no project, or its `tidepost.yaml` is wrong
@@ -91,7 +91,6 @@ class _Maker:
             start_date=_start(job),
             catchup=False,
             max_active_runs=job.airflow.runs,
-            params=form(job),
             tags=sorted({"tidepost", *self.tags, *job.tags}),
             deadline=deadline(job, self.given),
             default_args=self._defaults(job),
@@ -105,6 +104,7 @@ class _Maker:
             confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here, **told)
             follow = FollowOperator(task_id="follow", trigger_dag_id=dag_id)
             plan >> upload >> confirm >> follow
+        dag.params = form(job)  # after the tasks, each of which would take a copy of it for itself
         return dag
 
     def _defaults(self, job: Job) -> dict[str, Any]:
