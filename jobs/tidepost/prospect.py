@@ -11,10 +11,11 @@ from uuid import UUID
 
 from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.errors import Outdated
+from tidepost.holding import due
 from tidepost.job import Job
 from tidepost.lookback import count, differing
 from tidepost.lookback import window as lookback_window
-from tidepost.model import Coverage, Cut, Request, ScanKind, Stream
+from tidepost.model import Coverage, Cut, Request, ScanKind, Stream, StreamName
 from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
 from tidepost.ports import Source, Survey
 from tidepost.ranges import Range, Ranges
@@ -54,6 +55,9 @@ def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
     late: tuple[Cut, ...] = ()
     if stream is not None and request.kind is ScanKind.INCREMENTAL:
         late = _look_back(world, stream, coverage, kind, start)
+        if world.job.stream is StreamName.GROUND_TRUTH:
+            with world.engine.connect() as connection:
+                late = (*due(connection, world.staging, world.records, world.ledger, stream), *late)
     if not todo:
         return Prospect(late, coverage, kind, None, Survey(None, ()))
     survey = _surveyed(world, todo, kind)

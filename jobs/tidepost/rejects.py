@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidepost.cursor import HOUR, parse_instant
-from tidepost.model import RowAnswer, Stream
+from tidepost.model import RowAnswer, Stream, StreamName
 from tidepost.ports import Records
 from tidepost.shape import TIMESTAMP
 
 ID = "partner_inference_id"
+LABEL_TIME = StreamName.GROUND_TRUTH.time
 NO_REJECTS = pa.table(
     {"reason": pa.array([], pa.string()), ID: pa.array([], pa.string()), "row": pa.array([], pa.string())}
 )
@@ -71,7 +72,8 @@ def by_hour(rejects: pa.Table) -> dict[int, int]:
     """Refused rows by hour of event time. Raises ValueError, TypeError or KeyError where one cannot be read."""
     hours: dict[int, int] = {}
     for text in rejects.column("row").to_pylist():
-        hour = parse_instant(json.loads(text)[TIMESTAMP], zone="UTC") // HOUR
+        row = json.loads(text)
+        hour = parse_instant(row[TIMESTAMP] if TIMESTAMP in row else row[LABEL_TIME], zone="UTC") // HOUR
         hours[hour] = hours.get(hour, 0) + 1
     return hours
 
