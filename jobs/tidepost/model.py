@@ -328,9 +328,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class RowAnswer:
-    """What a destination said of one row that was sent in the form whose answer names rows."""
+    """What a destination said of one row that was sent in the form whose answer names rows.
+
+    no_inference: it refused a label, as it knows no inference of that id
+    """
 
     partner_inference_id: str
     accepted: bool
     already_there: bool = False
     message: str = ""
+    no_inference: bool = False
