@@ -291,6 +291,7 @@ class Delivery:
     released: when a person last let it go after it was held, by the ledger's clock: no limit of before holds it again
     reopened: when, in seconds since 1970, it was opened again after it was closed, as rows of it were not there
               any more; None where it never was. What was sent before that is no attempt at what is missing now
+    unknown:  since when, by the ledger's clock, it is unknown: all that was sent of it had left by then; else None
     """
 
     id: int
@@ -303,6 +304,7 @@ class Delivery:
     reason: str = ""
     released: float | None = None
     reopened: float | None = None
+    unknown: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,9 +342,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class RowAnswer:
-    """What a destination said of one row that was sent in the form whose answer names rows."""
+    """What a destination said of one row that was sent in the form whose answer names rows.
+
+    no_inference: it refused a label, as it knows no inference of that id
+    """
 
     partner_inference_id: str
     accepted: bool
     already_there: bool = False
     message: str = ""
+    no_inference: bool = False

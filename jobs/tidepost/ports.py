@@ -33,6 +33,7 @@ from tidepost.model import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
     from tidepost.cursor import CursorKind
@@ -207,9 +208,12 @@ class Destination(Protocol):
     """A platform that receives. It trusts no answer that it cannot check.
 
     name:    of its deliveries in the ledger
-    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids, and one
-             that shows no more than its `receipt` is not asked for counts either
+    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids and labels,
+             and one that shows no more than its `receipt` is not asked for counts either
     loading: seconds that it may take to load what it accepted
+
+    The event time of a label is its ground-truth timestamp. A platform holds one label an id, the last one that it
+    loaded: a label that was replaced is counted and found no more, so that counts say little where labels change.
     """
 
     name: str
@@ -245,6 +249,15 @@ class Destination(Protocol):
     def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
         """The partner inference ids that arrived with event times in a window of microseconds, in batches of
         bounded size; an id that arrived twice is given twice. Raises Retryable, Misconfigured."""
+
+    def labels(self, window: Range) -> Iterator[pa.Table]:
+        """The labels that it holds with event times in a window of microseconds, in tables of bounded size. They
+        show which value is there, as an id does not.
+
+        Columns: `partner_inference_id`, `ground_truth_timestamp` (with a zone), and every label attribute under its
+        name and in the type that the platform holds it in: a staged value is the same if it is equal after a cast
+        to that. Times may be truncated to whole milliseconds. Raises Retryable, Misconfigured.
+        """
 
 
 # ---------------------------------------------------------------------------------------------------- ledger
@@ -381,6 +394,9 @@ class Deliveries(Protocol):
 
     def held(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
         """The deliveries that wait for a person, with the reason, oldest first."""
+
+    def of(self, stream: Stream, cuts: Sequence[int]) -> tuple[Delivery, ...]:
+        """The deliveries, in whatever state, of the slices that some cuts became, oldest first."""
 
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.
