@@ -4,8 +4,9 @@
                                                     became known
 
 The cut's slice closes without them. A file is taken up again, whole, by a cut of its own in the lane `held`, whose
-range is the number of the cut that wrote the file: what has its inference by then is published, the rest is held anew.
-A file that was taken up and not recorded, as the process died, is taken up once more; versions keep that from doubling.
+range is the number of the cut that wrote the file: what has its inference by then is published, the rest is held
+anew. A file that was taken up and not recorded, as the process died, is taken up once more; versions keep that from
+doubling.
 """
 
 from __future__ import annotations

@@ -69,9 +69,10 @@ class Index:
     def slices(self, where: str) -> Relation:
         """SQL of `id`, `event` (microseconds) and `sequence` (of the slice), of the rows that a condition on
         `partner_inference_id` chooses."""
+        columns = f"{ID} AS id, {SEQUENCE} AS sequence"
         found = [
             Relation(
-                f"SELECT {ID} AS id, epoch_us({time}) AS event, {SEQUENCE} AS sequence FROM ({one.sql}) WHERE {where}",
+                f"SELECT {columns}, epoch_us({time}) AS event FROM ({one.sql}) WHERE {where}",
                 one.values,
             )
             for one, time in ((self.kept, self.time), (self.sidecars, TIMESTAMP))
@@ -164,7 +165,8 @@ def write_sidecar(
     Raises Retryable where the file is not readable, Misconfigured where it is not what was published.
     """
     rows = staging.relation(connection, stream, [ref.part])
-    sql = f"SELECT {ID}, {stream.name.time} AS {TIMESTAMP}, unhex({content_of(tuple(columns))}) AS {CONTENT} FROM ({rows.sql}) AS r"
+    content = f"unhex({content_of(tuple(columns))}) AS {CONTENT}"
+    sql = f"SELECT {ID}, {stream.name.time} AS {TIMESTAMP}, {content} FROM ({rows.sql}) AS r"
     schema = _SIDECAR.with_metadata({_COLUMNS: json.dumps(dict(columns)).encode()})
     written = 0
     with records.file(f"{stream.prefix}/{sidecar_of(ref).path}") as path:

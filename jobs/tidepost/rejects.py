@@ -53,13 +53,17 @@ def write_refused(
     new = [(answer, row) for answer, row in answers if answer.partner_inference_id not in there]
     added = pa.table(
         {
-            "reason": pa.array([f"refused by {destination}: {answer.message}" for answer, _ in new], pa.string()),
+            "reason": pa.array([_why(destination, answer) for answer, _ in new], pa.string()),
             ID: pa.array([answer.partner_inference_id for answer, _ in new], pa.string()),
             "row": pa.array([row for _, row in new], pa.string()),
         }
     )
     with records.file(key) as path:
         pq.write_table(pa.concat_tables([known, added]), path, compression="zstd")
+
+
+def _why(destination: str, answer: RowAnswer) -> str:
+    return f"{'no_inference, ' if answer.no_inference else ''}refused by {destination}: {answer.message}"
 
 
 def read_rejects(records: Records, key: str) -> pa.Table:

@@ -1,7 +1,7 @@
 """Versions: which labels of which inference were published, kept beside a stream of ground truth.
 
-`{job}/ground_truth/_tidepost/versions/{cut}.parquet`   one row for each label that the cut's slice holds, and for each
-                                                        that is newer than the last one of its inference and equal
+`{job}/ground_truth/_tidepost/versions/{cut}.parquet`   one row for each label that the cut's slice holds, and for
+                                                        each that is newer than the last of its id, and equal
 
 A file counts once its cut's slice is published. Of two labels of one inference the newer one is the greater
 (known, source); of the history of an id only the greatest counts.

@@ -38,7 +38,7 @@ class SqlSlices:
         )
         with self._database.read() as connection:
             version = connection.execute(select(streams.c.published).where(streams.c.id == stream.id)).scalar_one()
-            return version, {cut: sequence for cut, sequence in connection.execute(theirs)}
+            return version, {row.cut: row.sequence for row in connection.execute(theirs)}
 
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         _accounted_for(draft)
