@@ -3,7 +3,8 @@
 | of a label of one inference                                     | so it is                                       |
 |------------------------------------------------------------------|------------------------------------------------|
 | the cut holds a newer one                                        | superseded, or a duplicate if it is equal      |
-| the cut holds another one, known at the same time                | `conflicting_label`, but for the smallest      |
+| the cut holds another one, known at the same time                | `conflicting_label`, but for the one that was  |
+|                                                                  | published, or else the smallest                |
 | its inference is not published                                   | held (see `holding.py`)                        |
 | its inference was refused by a destination                       | `no_inference`                                 |
 | an equal one was published last                                  | a duplicate; if it is newer, that is remembered |
@@ -165,7 +166,7 @@ class Joiner:
         self.connection.execute(
             "CREATE OR REPLACE TEMP TABLE tidepost_verdicts AS SELECT part, row, a.id, a.known, a.source, a.content, "
             "coalesce(a.inference, l.inference) AS inference, l.holder AS after, CASE "
-            "WHEN place > 1 AND a.content = best THEN $duplicate "
+            "WHEN place > 1 AND a.content = best THEN $again "
             "WHEN place > 1 AND a.known = newest THEN $conflict "
             "WHEN place > 1 THEN $superseded "
             "WHEN a.refused THEN $no_inference "
@@ -176,12 +177,12 @@ class Joiner:
             "WHEN a.content = l.content THEN $again "
             "WHEN (a.known, a.source) = (l.known, l.source) THEN $conflict "
             "ELSE $superseded END AS verdict "
-            "FROM (SELECT *, row_number() OVER best AS place, first_value(content) OVER best AS best, "
-            "first_value(known) OVER best AS newest FROM tidepost_labels "
-            "WINDOW best AS (PARTITION BY id ORDER BY known DESC, content, part, row)) AS a "
+            "FROM (SELECT b.*, row_number() OVER best AS place, first_value(b.content) OVER best AS best, "
+            "first_value(b.known) OVER best AS newest FROM tidepost_labels AS b "
+            "LEFT JOIN tidepost_last AS s ON s.id = b.id WINDOW best AS (PARTITION BY b.id "
+            "ORDER BY b.known DESC, b.content IS DISTINCT FROM s.content, b.content, part, row)) AS a "
             "LEFT JOIN tidepost_last AS l ON l.id = a.id",
             {
-                "duplicate": DUPLICATE,
                 "conflict": CONFLICT,
                 "superseded": SUPERSEDED,
                 "no_inference": NO_INFERENCE,
