@@ -328,6 +328,9 @@ class Plans(Protocol):
     def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
         """The cuts that are not done, oldest first."""
 
+    def tallies(self, stream: Stream, of: Sequence[int]) -> Mapping[int, Tally]:
+        """What became of the rows of those of some cuts that are done, by cut."""
+
     def buckets(self, stream: Stream, window: Range) -> tuple[Bucket, ...]:
         """The buckets that meet a window of the cursor, in order. They never overlap; a cut that is done leaves
         one of its whole range, in place of all that it meets. What is scanned and in no bucket is unknown."""

@@ -102,6 +102,11 @@ class Project:
         where = f"{PROJECT_FILE}: ledger"
         return _ledger_url(self.root, resolve(self.ledger, env, where=where), where)
 
+    def ledger_file(self, env: Mapping[str, str] | None = None) -> Path | None:
+        """The file of a SQLite ledger; None for a server's. Raises as `ledger_url` does."""
+        scheme, _, rest = self.ledger_url(env).partition(":///")
+        return Path(rest.partition("?")[0]) if scheme.startswith("sqlite") else None
+
     def staging_url(self, env: Mapping[str, str] | None = None) -> str:
         """The staging's URL or absolute folder, references resolved. Misconfigured: a variable is missing."""
         return absolute(self.root, resolve(self.staging, env, where=f"{PROJECT_FILE}: staging"))

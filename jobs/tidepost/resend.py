@@ -36,6 +36,17 @@ def resend(
 
     A slice whose files were purged and cannot be staged again as they were is left closed, and is among the errors.
     """
+    reopened, stopped = reopen(world, ledger, stream, lost, who=who, why=why)
+    outcome = send_again(world, stream, reopened, notice=notice, stop=stop)
+    outcome.errors = [*stopped.errors, *outcome.errors]
+    return outcome
+
+
+def reopen(
+    world: World, ledger: SqlLedger, stream: Stream, lost: Mapping[str, Mapping[int, int]], *, who: str, why: str
+) -> tuple[list[Delivery], Outcome]:
+    """Open the deliveries of what destinations lost again, for whoever settles them. Returns them, and what stopped
+    others. Raises as `resend` does."""
     registered(world)
     known = SqlComparing(ledger)
     closed = [known.delivery(stream, name, sequence) for name, of in lost.items() for sequence in of]
@@ -44,9 +55,7 @@ def resend(
     for name, of in lost.items():
         these = {one.sequence: of[one.sequence] for one in ready if one.destination == name}
         reopened += ledger.deliveries.reopen(stream, name, these, who=who, why=why)
-    outcome = send_again(world, stream, reopened, notice=notice, stop=stop)
-    outcome.errors = [*stopped.errors, *outcome.errors]
-    return outcome
+    return reopened, stopped
 
 
 def fill(world: World, missing: Ranges, *, notice: Notice, stop: threading.Event) -> list[Outcome]:

@@ -180,6 +180,7 @@ class Agenda:
     """What a request comes to, written down and checked; nothing of it is done yet.
 
     cuts:       to do, oldest first: the request's own that are not done, and others that were left open
+    done:       the request's own cuts that are done already, by their ids
     deliveries: open from before
     more:       whether cuts are left that were too many
     rest:       of a range that was asked for, what is left of it; None where it was planned whole
@@ -187,6 +188,7 @@ class Agenda:
     """
 
     cuts: tuple[Cut, ...]
+    done: tuple[int, ...]
     deliveries: tuple[Delivery, ...]
     more: bool = False
     rest: Range | None = None
@@ -227,7 +229,8 @@ def begun(
     cropped = len(cuts) == most if found is None else found.more
     rest = Range(cuts[-1].range.end, request.window.end) if request.window is not None and cropped else None
     more = cropped or len(others) > room
-    return Agenda(tuple(todo), tuple(deliveries), more, rest, found is None and not own, edge)
+    done = tuple(cut.id for cut in cuts if cut not in own)
+    return Agenda(tuple(todo), done, tuple(deliveries), more, rest, found is None and not own, edge)
 
 
 def check(world: World, tools: Tools, stream: Stream) -> None:

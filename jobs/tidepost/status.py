@@ -6,9 +6,9 @@ Nothing here opens a source or a platform, so a job's status can be had while bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, time, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
 from tidepost.lookback import late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
 from tidepost.plan import frontier, high_water_mark
+from tidepost.texts import instant
 
 if TYPE_CHECKING:
     from tidepost.job import Job
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LAST_DAY: Final = 10_000_000
 """No date is so many days after 1970, and no instant so few nanoseconds, that anything was logged at."""
+_INSTANTS: Final = ("last_published_at", "last_run_at", "last_closed_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,3 +260,16 @@ def _not_closed(ledger: SqlLedger, of: StreamSummary) -> list[Delivery]:
         if stream is not None
         for one in (*ledger.deliveries.open(stream, name), *ledger.deliveries.held(stream, name))
     ]
+
+
+def document(status: JobStatus) -> dict[str, Any]:
+    """A job's status as JSON values: positions and instants as text, lag in seconds."""
+    return {"ran": status.ran, **_with_instants(asdict(status))}
+
+
+def _with_instants(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: instant(one) if key in _INSTANTS else _with_instants(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_instants(one) for one in value]
+    return value

@@ -16,11 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
 
 from tidepost.deliver import Parcel
 from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
 from tidepost.events import Notice, Settled
-from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream
+from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, Tally
 from tidepost.outbound import ENDED, FIRST_POLL, MOST_WAITING
 from tidepost.run import (
     Outcome,
@@ -50,6 +51,7 @@ class Begun:
     """What a request comes to.
 
     cuts:         to do, by their ids, oldest first; what earlier requests left open is among them
+    done:         the request's own cuts that are done already
     deliveries:   open from before
     rows:         that the cuts hold, as far as planning could tell
     null_cursors: rows of the source that no scan can find
@@ -59,14 +61,15 @@ class Begun:
     edge:         the end of what was planned, None where nothing is visible or the request was planned before
     """
 
-    cuts: tuple[int, ...]
-    deliveries: int
-    rows: int
-    null_cursors: int
-    more: bool
-    rest: tuple[str, str] | None
-    closed: bool
-    edge: str | None
+    cuts: tuple[int, ...] = ()
+    done: tuple[int, ...] = ()
+    deliveries: int = 0
+    rows: int = 0
+    null_cursors: int = 0
+    more: bool = False
+    rest: tuple[str, str] | None = None
+    closed: bool = False
+    edge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Uploaded:
 class Standing:
     """Where deliveries stand after a look.
 
+    tally:      of the cuts, or nothing where none were asked about
     unfinished: cuts that are not done
     deliveries: of the cuts that were asked about, or all that were open
     rows:       of these; each has `arrived`, was `refused`, is `held`, or is still `loading`
@@ -109,6 +113,7 @@ class Standing:
     wait:       seconds until it is worth looking again
     """
 
+    tally: Tally
     unfinished: tuple[int, ...]
     deliveries: int
     rows: int
@@ -134,23 +139,26 @@ def begin(world: World, request: Request, *, notice: Notice, most: int = MOST_CU
     cuts = () if agenda.closed else agenda.cuts
     return Begun(
         tuple(cut.id for cut in cuts),
+        agenda.done,
         len(agenda.deliveries),
         sum(cut.estimated or 0 for cut in cuts),
         outcome.tally.null_cursors,
-        agenda.more and not agenda.closed,
+        agenda.more,
         None if agenda.rest is None else (kind.format(agenda.rest.start), kind.format(agenda.rest.end)),
         agenda.closed,
         agenda.edge,
     )
 
 
-def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event) -> Uploaded:
+def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event, null_cursors: int = 0) -> Uploaded:
     """Stage, publish and send one cut; what it sends is not waited for.
+
+    null_cursors: rows of the source that no scan can find, as planning counted them
 
     Raises Misconfigured and Retryable as `run` does; what was done before that is done. A delivery that is held is
     counted and raises nothing. With `stop` set, what is not begun yet stays open.
     """
-    began, outcome = time.monotonic(), Outcome(registered(world))
+    began, outcome = time.monotonic(), Outcome(registered(world), tally=Tally(null_cursors=null_cursors))
     stream, deliveries = outcome.stream, world.ledger.deliveries
     known = world.ledger.plans.cut(stream, cut)
     done, elsewhere, sent = known.state is CutState.DONE, None, 0
@@ -173,7 +181,7 @@ def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event) -> 
                 sent += parcel.delivery.state is DeliveryState.SENT
                 tools.keeper.release(parcel.lease)
     _raise(outcome)
-    return _uploaded(world, stream, known, outcome, sent=sent, before=done, elsewhere=elsewhere, began=began)
+    return _uploaded(world, stream, known, sent=sent, before=done, elsewhere=elsewhere, began=began)
 
 
 def settle(world: World, *, notice: Notice, stop: threading.Event, cuts: Sequence[int] | None = None) -> Standing:
@@ -274,20 +282,12 @@ def _raise(outcome: Outcome) -> None:
 
 
 def _uploaded(
-    world: World,
-    stream: Stream,
-    cut: Cut,
-    outcome: Outcome,
-    *,
-    sent: int,
-    before: bool,
-    elsewhere: str | None,
-    began: float,
+    world: World, stream: Stream, cut: Cut, *, sent: int, before: bool, elsewhere: str | None, began: float
 ) -> Uploaded:
-    """What became of a cut: by what was done, or by what the ledger has of it where somebody else did it."""
+    """What became of a cut, whoever did it."""
     kind, deliveries = world.source.cursor(), world.ledger.deliveries.of(stream, [cut.id])
     became = world.ledger.deliveries.contents(deliveries[0])[0] if deliveries else None
-    tally = outcome.tally if became is None else became.tally
+    tally = world.ledger.plans.tallies(stream, [cut.id]).get(cut.id, Tally())
     return Uploaded(
         cut.id,
         kind.format(cut.range.start),
@@ -312,7 +312,9 @@ def _standing(world: World, stream: Stream, found: Sequence[Delivery], cuts: Seq
     poll = world.job.destination.poll.total_seconds()
     still_open = {cut.id for cut in plans.open_cuts(stream)}
     these = [deliveries.current(one) for one in found] if cuts is None else deliveries.of(stream, cuts)
+    tallies = plans.tallies(stream, cuts or ()).values()
     return Standing(
+        tally=reduce(Tally.plus, tallies, Tally()),
         unfinished=tuple(sorted(still_open if cuts is None else still_open.intersection(cuts))),
         deliveries=len(these),
         rows=sum(one.rows for one in these),

@@ -72,6 +72,16 @@ def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedg
     return open_ledger(project.ledger_url(env))
 
 
+def existing_ledger_of(
+    project: Project, env: Mapping[str, str] | None = None, *, migrate: bool | None = None
+) -> SqlLedger | None:
+    """The ledger to read from; None where its file does not exist, which this does not create."""
+    from tidepost.ledger import open_ledger  # noqa: PLC0415
+
+    file = project.ledger_file(env)
+    return None if file is not None and not file.exists() else open_ledger(project.ledger_url(env), migrate=migrate)
+
+
 def staging_of(project: Project, env: Mapping[str, str] | None = None) -> StagingArea:
     url = project.staging_url(env)
     scheme = url.partition("://")[0] if "://" in url else ""

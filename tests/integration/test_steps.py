@@ -103,7 +103,7 @@ def test_a_request_whose_cuts_are_done_is_closed_and_finds_nothing_to_do(world: 
     upload(world, cut)
     world.log("tuesday", rows(100, first=100, at=after(hours=5)))
     again = begin(world)
-    assert (again.closed, again.cuts, again.more) == (True, (), False)
+    assert (again.closed, again.cuts, again.done, again.more) == (True, (), (cut,), False)
     assert not begin(world, "dag/scheduled/2").closed
     before = upload(world, cut)
     assert (before.before, before.rows, before.sent) == (True, 100, 0)
@@ -114,7 +114,7 @@ def test_a_request_takes_so_many_cuts_and_tells_that_more_remain(world: World) -
     world.log("monday", rows(500, every=20))
     first = begin(world, most=2)
     assert (len(first.cuts), first.more, first.rest) == (2, True, None)
-    assert begin(world, most=2) == steps.Begun(first.cuts, 0, 200, 0, True, None, False, None)
+    assert begin(world, most=2) == steps.Begun(first.cuts, rows=200, more=True)
     for cut in first.cuts:
         upload(world, cut)
     second = begin(world, "next", most=2)
@@ -216,7 +216,7 @@ def test_a_slice_that_was_half_published_is_finished_by_whoever_comes(world: Wor
 def test_what_was_published_and_not_sent_is_sent_by_whoever_settles(world: World) -> None:
     world.log("monday", rows(10))
     (cut,) = begin(world).cuts
-    world.platform.process.fault(Fault("reset", kind="file", after_bytes=100))
+    world.platform.process.fault(Fault("fail", kind="file", status=429))
     with pytest.raises(Retryable):
         upload(world, cut)
     world.platform.reset()

@@ -14,7 +14,7 @@ import typer
 
 from tidepost.cli.command import JobName, app, command
 from tidepost.cli.output import count, instant, short, table, write
-from tidepost.cli.session import Session, existing_ledger, ledger_file
+from tidepost.cli.session import Session, existing_ledger
 from tidepost.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def migrate(session: Session) -> int:
     url = project.ledger_url()
     before = revision(url)
     open_ledger(url, migrate=True).close()
-    where = ledger_file(project) or project.ledger
+    where = project.ledger_file() or project.ledger
     text = (
         f"the ledger is at version {REVISION} already"
         if before == REVISION

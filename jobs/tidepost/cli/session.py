@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,22 +66,13 @@ def clock_at(now: str | None) -> Callable[[], float]:
     return lambda: at
 
 
-def ledger_file(project: Project) -> Path | None:
-    """The file of a SQLite ledger; None for a server's."""
-    scheme, _, rest = project.ledger_url().partition(":///")
-    return Path(rest.partition("?")[0]) if scheme.startswith("sqlite") else None
-
-
 @contextmanager
 def existing_ledger(project: Project) -> Iterator[SqlLedger | None]:
     """The project's ledger to read from; None where its file does not exist, which this does not create."""
-    from tidepost.wire import ledger_of  # noqa: PLC0415
+    from tidepost.wire import existing_ledger_of  # noqa: PLC0415
 
-    file = ledger_file(project)
-    if file is not None and not file.exists():
-        yield None
-        return
-    with ledger_of(project) as ledger:
+    ledger = existing_ledger_of(project)
+    with nullcontext() if ledger is None else ledger:
         yield ledger
 
 

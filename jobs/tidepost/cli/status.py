@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,7 +29,6 @@ _COLUMNS = (
     "#held",
     "last run",
 )
-_INSTANTS = ("last_published_at", "last_run_at", "last_closed_at")
 
 
 @command("status", example="tidepost status\ntidepost status flights --json")
@@ -45,7 +43,7 @@ def status(
     Reads the ledger only: neither source nor destination has to answer.
     """
     from tidepost.project import Definitions  # noqa: PLC0415 - definitions and the ledger are heavy
-    from tidepost.status import read_status  # noqa: PLC0415
+    from tidepost.status import document, read_status  # noqa: PLC0415
 
     project, at = session.project(), clock_at(now)()
     definitions = Definitions((project.job(job),), ()) if job is not None else project.definitions()
@@ -62,19 +60,6 @@ def status(
         *(f"not shown, as its file is wrong: {problem}" for problem in problems),
     )
     return 0
-
-
-def document(status: JobStatus) -> dict[str, Any]:
-    """A job's status as JSON values: positions and instants as text, lag in seconds."""
-    return {"ran": status.ran, **_with_instants(asdict(status))}
-
-
-def _with_instants(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: instant(one) if key in _INSTANTS else _with_instants(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_instants(one) for one in value]
-    return value
 
 
 def _rows(of: JobStatus) -> Iterator[tuple[str, ...]]:

@@ -45,7 +45,7 @@ def read_slice(connection: Connection, stream: int, sequence: int) -> Slice:
         ScanKind(row.kind),
         Range(row.start, row.end),
         tuple(ref.part for ref in refs),
-        _tally(connection, row),
+        read_tally(connection, row),
         row.lane,
         row.held,
     )
@@ -149,7 +149,8 @@ def write_tally(connection: Connection, stream: Stream, cut: int, tally: Tally) 
         connection.execute(insert(cut_rejects), rows)
 
 
-def _tally(connection: Connection, cut: Row[Any]) -> Tally:
+def read_tally(connection: Connection, cut: Row[Any]) -> Tally:
+    """What became of the rows of a cut, of which this is the row."""
     reasons = select(cut_rejects.c.reason, cut_rejects.c.rows).where(cut_rejects.c.cut == cut.id)
     rejected = {row.reason: row.rows for row in connection.execute(reasons.order_by(cut_rejects.c.reason))}
     numbers = (cut.scanned, cut.published, cut.duplicates, cut.known)

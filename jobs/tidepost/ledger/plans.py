@@ -8,11 +8,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from tidepost.errors import Misconfigured, Outdated
-from tidepost.ledger.contents import NOT_SCANNED
+from tidepost.ledger.contents import NOT_SCANNED, read_tally
 from tidepost.ledger.engine import Database
 from tidepost.ledger.owner import this_person
 from tidepost.ledger.schema import buckets, cut_rejects, cuts, requests, scanned, streams
-from tidepost.model import Bucket, Coverage, Cut, CutState, Request, ScanKind, Stream, StreamName
+from tidepost.model import Bucket, Coverage, Cut, CutState, Request, ScanKind, Stream, StreamName, Tally
 from tidepost.ranges import Range, Ranges
 
 OPEN_CUTS: Final = (CutState.PLANNED, CutState.PUBLISHING)
@@ -91,6 +91,12 @@ class SqlPlans:
         if row is None:
             raise Misconfigured(f"{stream.prefix} has no cut {cut} in this ledger")
         return cut_of(row)
+
+    def tallies(self, stream: Stream, of: Sequence[int]) -> dict[int, Tally]:
+        chosen = select(cuts).where(cuts.c.stream == stream.id, cuts.c.id.in_(of), cuts.c.state == CutState.DONE)
+        with self._database.read() as connection:
+            rows = connection.execute(chosen.order_by(cuts.c.id)).all()
+            return {row.id: read_tally(connection, row) for row in rows}
 
     def buckets(self, stream: Stream, window: Range) -> tuple[Bucket, ...]:
         with self._database.read() as connection:
