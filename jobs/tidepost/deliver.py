@@ -99,20 +99,23 @@ class Courier:
         try:
             delivery = self.ledger.deliveries.current(delivery)
             contents, sends = self.ledger.deliveries.contents(delivery)
-            ago = self._seconds_since(lease, sends)
+            ago = self._seconds_since(lease, delivery, sends)
         except BaseException:
             self.keeper.release(lease)
             raise
         return Parcel(delivery, contents, lease, self.now() - ago, {send.id: send for send in sends})
 
-    def _seconds_since(self, lease: Lease, sends: Sequence[Send]) -> float:
+    def _seconds_since(self, lease: Lease, delivery: Delivery, sends: Sequence[Send]) -> float:
         """How long ago something was last learnt of the sends. Both ends of it are the ledger's instants, so that
         a worker whose clock is wrong takes nothing for overdue."""
         if not sends:
             return 0.0
-        if any(send.state is SendState.INTENT for send in sends):
+        unsure = any(send.state is SendState.INTENT for send in sends)
+        if unsure and delivery.unknown is None:
             return 0.0  # its last bytes may have left just now
         told = max(send.answered or send.at for send in sends)
+        if unsure and delivery.unknown is not None:
+            told = max(told, delivery.unknown)
         return max(0.0, self.keeper.ledger_now(lease) - told)
 
     def deliver(self, parcel: Parcel) -> None:
@@ -123,6 +126,8 @@ class Courier:
         Retryable once every file that was on its way is accounted for.
         """
         todo = [part for part in parcel.slice.parts if self._sendable(parcel, part)]
+        if not todo and parcel.unanswered() and parcel.delivery.state is DeliveryState.UNKNOWN:
+            return  # since when it is unknown stays what it was
         failures: list[TidepostError] = []
         for future in [self.parts.submit(self._send, parcel, part) for part in todo]:
             try:

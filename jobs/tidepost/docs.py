@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from tidepost.fields import Schema
 from tidepost.job import Job, json_schema_text
+from tidepost.labelling import GroundTruthDefinition
 from tidepost.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, TimestampDefinition
 from tidepost.project import ProjectDefinition
 from tidepost.reference import SECRET_PATTERN
@@ -112,6 +113,18 @@ limits:
   non_finite: "null"
   memory: 1GB
   threads: 4
+
+ground_truth:
+  source: labels/landed/*.parquet
+  cursor: {column: known_at, start: 2013-01-01T05:00:00Z}
+  partner_inference_id: "{carrier}{flight:04d}-{origin}-{date:%Y%m%d}"
+  ground_truth_timestamp: landed_at
+  attributes:
+    was_late: {column: late, type: integer}
+  schedule: "@daily"
+  orphan_after: 4w
+  horizon: 26w
+  limits: {rejects: 2%}
 """
 """Every key once."""
 
@@ -229,6 +242,7 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "destination": ArthurDefinition,
     "destination.model": ModelReference,
     "limits": LimitsDefinition,
+    "ground_truth": GroundTruthDefinition,
 }
 
 _PATTERNS: Final = {

@@ -21,7 +21,9 @@ from pydantic import Field, PrivateAttr, model_validator
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
 from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
+from tidepost.labelling import GroundTruthDefinition
 from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
+from tidepost.model import StreamName
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
     AnySource,
@@ -54,6 +56,7 @@ __all__ = [
     "DestinationDefinition",
     "Drift",
     "FileFormat",
+    "GroundTruthDefinition",
     "Job",
     "LimitsDefinition",
     "MappingDefinition",
@@ -115,6 +118,9 @@ class Job(Section):
     limits: LimitsDefinition = Field(
         LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
     )
+    ground_truth: GroundTruthDefinition | None = Field(
+        None, description="Labels, which join their inferences at the platform (see [ground truth](ground-truth.md))."
+    )
 
     @model_validator(mode="after")
     def _paths_fit_the_cursor(self) -> Self:
@@ -122,8 +128,47 @@ class Job(Section):
             raise fault("holds {start:…}, which needs a cursor that is a time, not a number", "source", "files")
         return self
 
+    @model_validator(mode="after")
+    def _labels_beside(self) -> Self:
+        if self.ground_truth is None:
+            return self
+        mapped = {one.name.lower() for one in self.mapping.attributes}
+        for number, one in enumerate(self.ground_truth.attributes):
+            if one.name.lower() in mapped:
+                raise fault(f'"{one.name}" is in the mapping already', "ground_truth", "attributes", number)
+        return self
+
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
+    _stream: StreamName = PrivateAttr(StreamName.INFERENCES)
+
+    @property
+    def stream(self) -> StreamName:
+        """The flow of rows that source, cursor, mapping and limits are of."""
+        return self._stream
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The source's columns of which a row of ground truth has at least one value; empty for inferences."""
+        return tuple(one.column for one in self.mapping.non_inputs) if self._stream is StreamName.GROUND_TRUTH else ()
+
+    def of_labels(self) -> Job | None:
+        """The job as its ground truth's stream sees it: with the labels' source, cursor, mapping and limits in place
+        of the inferences'; None where it has none."""
+        of = self.ground_truth
+        if of is None:
+            return None
+        seen = self.model_copy(
+            update={
+                "source": of.source,
+                "cursor": of.cursor,
+                "mapping": of.mapping(self.mapping.partner_inference_id),
+                "limits": of.limits or self.limits,
+            }
+        )
+        seen._written = self._written or self
+        seen._stream = StreamName.GROUND_TRUTH
+        return seen
 
     @property
     def path(self) -> Path:
@@ -146,6 +191,8 @@ class Job(Section):
 
         A key that is not written stands where the nearest key around it does.
         """
+        if self._stream is StreamName.GROUND_TRUTH and path[:1] in (("source",), ("cursor",), ("limits",)):
+            path = ("ground_truth", *path)
         key = path_text(path)
         return f"{self._origin.places.of(path)}: {key}" if self._origin else key
 
@@ -208,18 +255,24 @@ class Job(Section):
             found = text(value, *path)
             return found and absolute(self.root, found)
 
-        source, to = self.source, self.destination
-        files = source.files and tuple(
-            text(name, "source", "files", number) or "" for number, name in enumerate(source.files)
-        )
         pattern_root = Path(glob.escape(str(self.root)))
-        update: dict[str, Any] = {
-            "source": source.model_copy(
+
+        def found(source: SourceDefinition, *at: str) -> SourceDefinition:
+            files = source.files and tuple(
+                text(name, *at, "files", number) or "" for number, name in enumerate(source.files)
+            )
+            return source.model_copy(
                 update={
                     "files": files and tuple(absolute(pattern_root, name) for name in files),
-                    "database": file(source.database, "source", "database"),
+                    "database": file(source.database, *at, "database"),
                 }
-            ),
+            )
+
+        to, labels = self.destination, self.ground_truth
+        update: dict[str, Any] = {
+            "source": found(self.source, "source"),
+            "ground_truth": labels
+            and labels.model_copy(update={"source": found(labels.source, "ground_truth", "source")}),
             "destination": to.model_copy(
                 update={
                     "url": text(to.url, "destination", "url"),

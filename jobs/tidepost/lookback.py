@@ -80,6 +80,13 @@ def late_warning(late: float, lookback: timedelta) -> str | None:
     )
 
 
+def labelled(rows: str, labels: Sequence[str]) -> str:
+    """SQL of those rows of a source that have a value in one of its label columns; of all, where it has none."""
+    if not labels:
+        return rows
+    return f"SELECT * FROM ({rows}) WHERE {' OR '.join(f'{quote_identifier(name)} IS NOT NULL' for name in labels)}"
+
+
 def differing(
     window: Range, *, scanned: Ranges, planned: Ranges, buckets: Sequence[Bucket], found: Mapping[int, Bucket]
 ) -> Ranges:
@@ -97,9 +104,12 @@ def count(job: Job, source: Source, engine: Engine, buckets: Sequence[Bucket]) -
         return {}
     template = job.mapping.partner_inference_id
     hull = Range(buckets[0].range.start, buckets[-1].range.end)
-    with engine.connect() as connection, source.read(connection, hull, template.columns) as relation:
-        id_ = template.sql(source.columns(), quote_identifier)
-        rows = f"SELECT {quote_identifier(CURSOR)} AS p, hash({id_}) AS h FROM ({relation.sql})"
+    of_source = source.columns()
+    labels = [name for name in job.labels if name in of_source]
+    reads = tuple(dict.fromkeys([*template.columns, *labels]))
+    with engine.connect() as connection, source.read(connection, hull, reads) as relation:
+        id_ = template.sql(of_source, quote_identifier)
+        rows = f"SELECT {quote_identifier(CURSOR)} AS p, hash({id_}) AS h FROM ({labelled(relation.sql, labels)})"
         number = _number(buckets, 0, len(buckets), source.cursor())
         try:
             counted = connection.execute(

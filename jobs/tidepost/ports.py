@@ -356,6 +356,9 @@ class Slices(Protocol):
     def published(self, stream: Stream, window: Range | None) -> Published:
         """Published parts whose event times [event_min, event_max] meet a window of microseconds (None: all)."""
 
+    def cuts(self, stream: Stream) -> tuple[int, Mapping[int, int]]:
+        """The stream's `published` number, and cut → sequence of its published slices, in one snapshot."""
+
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         """Record a slice as publishing, with its prepared parts, in one transaction, and give it its sequence
         number (parts get their paths from it: `{sequence}` in a draft part's path is filled in, 8 digits).
@@ -391,6 +394,9 @@ class Deliveries(Protocol):
 
     def held(self, stream: Stream, destination: str) -> tuple[Delivery, ...]:
         """The deliveries that wait for a person, with the reason, oldest first."""
+
+    def of(self, stream: Stream, cuts: Sequence[int]) -> tuple[Delivery, ...]:
+        """The deliveries, in whatever state, of the slices that some cuts became, oldest first."""
 
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
 
 from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.errors import Outdated
+from tidepost.holding import due
 from tidepost.job import Job
 from tidepost.lookback import count, differing
 from tidepost.lookback import window as lookback_window
-from tidepost.model import Coverage, Cut, Request, ScanKind, Stream
+from tidepost.model import Coverage, Cut, Request, ScanKind, Stream, StreamName
 from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
 from tidepost.ports import Source, Survey
 from tidepost.ranges import Range, Ranges
@@ -25,13 +26,22 @@ REFINEMENTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """What planning found: the cuts, and what they were made from. Nothing was written."""
+    """What planning found: the cuts, and what they were made from. Nothing was written.
+
+    more: whether there were too many cuts, and those at the end were left out
+    """
 
     cuts: tuple[Cut, ...]
     coverage: Coverage
     kind: CursorKind
     bound: int | None
     survey: Survey
+    more: bool = False
+
+    def at_most(self, most: int | None) -> Prospect:
+        """The same with so many cuts, those at the beginning."""
+        cuts = self.cuts[:most]
+        return replace(self, cuts=cuts, more=len(cuts) < len(self.cuts))
 
 
 def start_of(job: Job, kind: CursorKind) -> int:
@@ -54,6 +64,9 @@ def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
     late: tuple[Cut, ...] = ()
     if stream is not None and request.kind is ScanKind.INCREMENTAL:
         late = _look_back(world, stream, coverage, kind, start)
+        if world.job.stream is StreamName.GROUND_TRUTH:
+            with world.engine.connect() as connection:
+                late = (*due(connection, world.staging, world.records, world.ledger, stream), *late)
     if not todo:
         return Prospect(late, coverage, kind, None, Survey(None, ()))
     survey = _surveyed(world, todo, kind)
@@ -131,14 +144,16 @@ def _refined(source: Source, survey: Survey, sizing: Sizing) -> Survey:
     return survey
 
 
-def plan_request(world: World, stream: Stream, request: Request) -> tuple[tuple[Cut, ...], Prospect | None]:
-    """The cuts of a request, written down; the same ones where it was planned before."""
+def plan_request(
+    world: World, stream: Stream, request: Request, *, most: int | None = None
+) -> tuple[tuple[Cut, ...], Prospect | None]:
+    """The cuts of a request, `most` of them, written down; the same ones where it was planned before."""
     while True:
         asked = world.ledger.plans.asked(stream, request.key)
         if asked is not None:
             return asked, None
         _log_highest(world, stream)
-        found = prospect(world, stream, request)
+        found = prospect(world, stream, request).at_most(most)
         try:
             return world.ledger.plans.write(stream, request, found.cuts, found.coverage.version), found
         except Outdated:

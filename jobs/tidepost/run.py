@@ -1,4 +1,4 @@
-"""A run, from beginning to end. Nothing else orders the stages.
+"""A run, from beginning to end. Nothing else orders the stages; `steps.py` takes the same pieces one at a time.
 
 agree    does the ledger know what the staging holds?
 resume   finish what an earlier run began: a half-published slice, open cuts, open deliveries
@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from tidepost.batches import close_batches
-from tidepost.confirm import Confirmer
-from tidepost.deliver import Courier
 from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
-from tidepost.leases import Keeper
 from tidepost.lookback import late_warning
 from tidepost.model import (
     Cut,
@@ -34,11 +30,11 @@ from tidepost.model import (
     StreamName,
     Tally,
 )
-from tidepost.outbound import Outbound, Patience
+from tidepost.outbound import Outbound
 from tidepost.prospect import plan_request
-from tidepost.publish import Publisher
-from tidepost.restage import Restage
-from tidepost.stage import Stage
+from tidepost.ranges import Range
+from tidepost.tools import Tools, equipped, sending
+from tidepost.turns import in_turn
 from tidepost.world import World
 
 
@@ -56,6 +52,17 @@ class Outcome:
     stopped: bool = False
     errors: list[BaseException] = field(default_factory=list)
 
+    def counting(self, notice: Notice) -> Notice:
+        """The same notice, which also counts what is settled."""
+
+        def told(event: Event) -> None:
+            if isinstance(event, Settled):
+                self.arrived += event.delivery.arrived
+                self.held += event.delivery.state is DeliveryState.HELD
+            notice(event)
+
+        return told
+
     def worst(self) -> BaseException | None:
         """The error that a caller should act on first, or None."""
         order = (Misconfigured, Refused, Unknown, Retryable, HeldElsewhere)
@@ -64,7 +71,7 @@ class Outcome:
         return next(iter([*unexpected, *known, *self.errors]), None)
 
 
-def _warn(world: World, notice: Notice) -> None:
+def warn(world: World, notice: Notice) -> None:
     """Tell what the source warns of, and clocks so far from each other that settle proves less than it should."""
     for text in world.source.warnings():
         notice(Warned(text))
@@ -84,7 +91,12 @@ def registered(world: World) -> Stream:
     """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
     cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
     identity = {**world.identity, "cursor": cursor}
-    return world.ledger.plans.stream(world.job.name, StreamName.INFERENCES, identity)
+    return world.ledger.plans.stream(world.job.name, world.job.stream, identity)
+
+
+def streams(world: World) -> tuple[World, ...]:
+    """A job's streams in the order in which a bulk run takes them: labels go after the inferences that they join."""
+    return (world,) if world.labels is None else (world, world.labels)
 
 
 def run(world: World, request: Request, *, notice: Notice, stop: threading.Event) -> Outcome:
@@ -93,43 +105,45 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     `stop` ends it early and in order: what is on its way is finished or recorded, the rest is left for the next
     run. Raises Misconfigured or Retryable where nothing could be begun; what happened after that is in the outcome.
     """
-    plans = world.ledger.plans
-    stream = registered(world)
-    outcome = Outcome(stream)
-    _warn(world, notice)
-    with _tools(world, stream, outcome, notice, stop) as tools:
-        tools.publisher.agree(stream)
-        _recover(world, tools, stream)
-        resumed = plans.open_cuts(stream)
-        cuts, found = plan_request(world, stream, request)
-        todo = [*resumed, *(cut for cut in cuts if cut.state is not CutState.DONE and cut not in resumed)]
-        deliveries = _open_deliveries(world, stream)
-        if found is not None:
-            outcome.tally = Tally(null_cursors=found.survey.null_cursors)
-        edge = None if found is None or found.bound is None else found.kind.format(found.bound)
-        notice(Planned(tuple(todo), len(resumed) + len(deliveries), outcome.tally.null_cursors, edge))
-        if todo or deliveries:
-            changes = tools.stage.drifted(stream, todo)
-            columns = tools.stage.shape(stream).staged
-            for destination in world.destinations:
-                destination.check(stream.name, columns)
-            _know_columns(world, stream, changes, notice)
-        _resume(tools, outcome, deliveries, stop)
-        for cut in todo:
+    outcome = Outcome(registered(world))
+    warn(world, notice)
+    with (
+        equipped(world, outcome.stream, outcome.counting(notice)) as tools,
+        sending(world, tools, stop, outcome.errors) as outbound,
+    ):
+        agenda = begun(world, tools, outcome, request, left=world.ledger.plans.open_cuts)
+        _resume(tools, outbound, outcome, agenda.deliveries, stop)
+        for cut in agenda.cuts:
             if stop.is_set():
                 break
             try:
-                fresh = _cut(world, tools, outcome, cut, notice)
+                fresh = take(world, tools, outcome, cut)
             except HeldElsewhere as error:
                 outcome.errors.append(error)
                 continue
             except TidepostError as error:
                 outcome.errors.append(error)
                 break
-            for delivery in fresh:
-                tools.outbound[delivery.destination].add(delivery)
-    _end(world, outcome, stop)
+            for delivery in in_turn(world.ledger, world.records, outcome.stream, fresh):
+                outbound[delivery.destination].add(delivery)
+    _in_their_turn(world, outcome, notice, stop)
+    end(world, outcome, stop)
     return outcome
+
+
+def _in_their_turn(world: World, outcome: Outcome, notice: Notice, stop: threading.Event) -> None:
+    """See deliveries of labels through that waited for others of this run, round by round."""
+    tried: set[int] = set()
+    while world.job.stream is StreamName.GROUND_TRUTH and not outcome.errors and not stop.is_set():
+        todo = [one for one in open_deliveries(world, outcome.stream) if one.id not in tried]
+        if not todo:
+            return
+        tried.update(one.id for one in todo)
+        with (
+            equipped(world, outcome.stream, outcome.counting(notice)) as tools,
+            sending(world, tools, stop, outcome.errors) as outbound,
+        ):
+            _resume(tools, outbound, outcome, todo, stop)
 
 
 def send_again(
@@ -137,13 +151,14 @@ def send_again(
 ) -> Outcome:
     """See deliveries through and do nothing else: nothing is scanned. Stops and raises as `run` does."""
     outcome = Outcome(stream)
-    with _tools(world, stream, outcome, notice, stop) as tools:
+    with (
+        equipped(world, stream, outcome.counting(notice)) as tools,
+        sending(world, tools, stop, outcome.errors) as outbound,
+    ):
         tools.publisher.agree(stream)
-        columns = tools.stage.shape(stream).staged
-        for destination in world.destinations:
-            destination.check(stream.name, columns)
-        _resume(tools, outcome, deliveries, stop)
-    _end(world, outcome, stop)
+        check(world, tools, stream)
+        _resume(tools, outbound, outcome, deliveries, stop)
+    end(world, outcome, stop)
     return outcome
 
 
@@ -151,49 +166,122 @@ def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> 
     """Stage again what deliveries need and was purged. Returns those whose files are all there, and what stopped the
     others."""
     outcome, ready = Outcome(stream), []
-    with _tools(world, stream, outcome, lambda _: None, threading.Event()) as tools:
+    with equipped(world, stream, lambda _: None) as tools:
         tools.publisher.agree(stream)
         for delivery in deliveries:
-            with _remembered(outcome):
+            with remembered(outcome):
                 tools.restage.bring_back(stream, delivery)
                 ready.append(delivery)
     return ready, outcome
 
 
-def _resume(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery], stop: threading.Event) -> None:
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What a request comes to, written down and checked; nothing of it is done yet.
+
+    cuts:       to do, oldest first: the request's own that are not done, and others that were left open
+    deliveries: open from before
+    more:       whether cuts are left that were too many
+    rest:       of a range that was asked for, what is left of it; None where it was planned whole
+    closed:     the request was planned before, and all of its cuts are done
+    """
+
+    cuts: tuple[Cut, ...]
+    deliveries: tuple[Delivery, ...]
+    more: bool = False
+    rest: Range | None = None
+    closed: bool = False
+    edge: str | None = None
+
+
+def begun(
+    world: World,
+    tools: Tools,
+    outcome: Outcome,
+    request: Request,
+    *,
+    left: Callable[[Stream], Sequence[Cut]],
+    most: int | None = None,
+) -> Agenda:
+    """Agree, recover, plan and enrol, and check what is to be done against source and destinations.
+
+    left: the open cuts of others that are to be done too
+    most: cuts
+    """
+    stream = outcome.stream
+    tools.publisher.agree(stream)
+    recover(world, tools, stream)
+    resumed = left(stream)
+    cuts, found = plan_request(world, stream, request, most=most)
+    own = [cut for cut in cuts if cut.state is not CutState.DONE]
+    others = [cut for cut in resumed if cut not in own]
+    room = len(others) if most is None else max(0, most - len(own))
+    todo = sorted((*own, *others[:room]), key=lambda cut: cut.id)
+    deliveries = open_deliveries(world, stream)
+    if found is not None:
+        outcome.tally = Tally(null_cursors=found.survey.null_cursors)
+    edge = None if found is None or found.bound is None else found.kind.format(found.bound)
+    tools.notice(Planned(tuple(todo), len(resumed) + len(deliveries), outcome.tally.null_cursors, edge))
+    if todo or deliveries:
+        drifted(world, tools, outcome, todo)
+    cropped = len(cuts) == most if found is None else found.more
+    rest = Range(cuts[-1].range.end, request.window.end) if request.window is not None and cropped else None
+    more = cropped or len(others) > room
+    return Agenda(tuple(todo), tuple(deliveries), more, rest, found is None and not own, edge)
+
+
+def check(world: World, tools: Tools, stream: Stream) -> None:
+    """Ask every destination whether it takes what is staged. Raises Misconfigured, Retryable."""
+    columns = tools.stage.shape(stream).staged
+    for destination in world.destinations:
+        destination.check(stream.name, columns)
+
+
+def _resume(
+    tools: Tools,
+    outbound: Mapping[str, Outbound],
+    outcome: Outcome,
+    deliveries: Sequence[Delivery],
+    stop: threading.Event,
+) -> None:
     """Go on with deliveries; what of them was purged is staged again, or the delivery stays as it is."""
     for delivery in deliveries:
         if stop.is_set():
             break
-        with _remembered(outcome):
+        with remembered(outcome):
             tools.restage.bring_back(outcome.stream, delivery)
-            tools.outbound[delivery.destination].add(delivery)
+            outbound[delivery.destination].add(delivery)
 
 
-def _end(world: World, outcome: Outcome, stop: threading.Event) -> None:
+def end(world: World, outcome: Outcome, stop: threading.Event) -> None:
     """What closes a run, once nothing is on its way."""
     stream = outcome.stream
     outcome.stopped = stop.is_set()
     if world.job.mapping.batch_id is not None and not outcome.stopped:
         for destination in world.destinations:
-            with _remembered(outcome):
+            with remembered(outcome):
                 close_batches(stream, destination, world.ledger, world.records)
-    with _remembered(outcome):
+    with remembered(outcome):
         world.ledger.reports.ran(stream)
         outcome.stream = world.ledger.plans.find(stream.job, stream.name) or stream
 
 
-def _know_columns(world: World, stream: Stream, changes: Sequence[str], notice: Notice) -> None:
-    """Tell what changed of the source's columns, and remember them, so that it is told once."""
+def drifted(world: World, tools: Tools, outcome: Outcome, cuts: Sequence[Cut]) -> None:
+    """Check what cuts read and what destinations take; tell what changed of the source's columns, and remember them,
+    so that it is told once. Raises Misconfigured, Retryable."""
+    stream = outcome.stream
+    changes = tools.stage.drifted(stream, cuts)
+    check(world, tools, stream)
     for text in changes:
-        notice(Warned(text))
+        tools.notice(Warned(text))
     columns = world.source.columns()
     if columns != stream.columns:
         world.ledger.plans.know(stream, columns)
 
 
-def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice) -> tuple[Delivery, ...]:
-    """Stage and publish one cut; returns the deliveries that it created."""
+def take(world: World, tools: Tools, outcome: Outcome, cut: Cut) -> tuple[Delivery, ...]:
+    """Stage and publish one cut; returns the deliveries that it created. Raises HeldElsewhere where another process
+    works on it, and what staging raises."""
     began, stream = time.monotonic(), outcome.stream
     if world.ledger.plans.cut(stream, cut.id).state is CutState.PUBLISHING:
         finished = tools.publisher.recover(stream)  # its publisher may have died since we began
@@ -207,18 +295,18 @@ def _cut(world: World, tools: Tools, outcome: Outcome, cut: Cut, notice: Notice)
         done = tools.publisher.publish(tools.stage, lease, fresh, cut, staged)
     late = late_warning(done.tally.late, world.job.cursor.lookback)
     if late is not None:
-        notice(Warned(late))
+        tools.notice(Warned(late))
     outcome.cuts += 1
     outcome.tally = outcome.tally.plus(done.tally)
     if done.slice is not None:
         outcome.slices += 1
         outcome.size += done.slice.size
-    notice(CutStaged(cut, done.tally, done.slice, time.monotonic() - began))
+    tools.notice(CutStaged(cut, done.tally, done.slice, time.monotonic() - began))
     return done.deliveries
 
 
 @contextmanager
-def _remembered(outcome: Outcome) -> Iterator[None]:
+def remembered(outcome: Outcome) -> Iterator[None]:
     """Let an error of a closing step be one of the run's, for nothing depends on it."""
     try:
         yield
@@ -226,7 +314,7 @@ def _remembered(outcome: Outcome) -> Iterator[None]:
         outcome.errors.append(error)
 
 
-def _recover(world: World, tools: Tools, stream: Stream) -> None:
+def recover(world: World, tools: Tools, stream: Stream) -> None:
     """Finish the slice whose publisher died, and clean up behind cuts that are done; what lives is left alone."""
     with suppress(HeldElsewhere):
         tools.publisher.recover(stream)
@@ -236,57 +324,10 @@ def _recover(world: World, tools: Tools, stream: Stream) -> None:
                 world.staging.clear(stream, cut)
 
 
-def _open_deliveries(world: World, stream: Stream) -> list[Delivery]:
-    """Everything that is still to arrive somewhere, a destination that joined later included."""
+def open_deliveries(world: World, stream: Stream) -> list[Delivery]:
+    """Everything that is still to arrive somewhere and may go, a destination that joined later included."""
     found: list[Delivery] = []
     for destination in world.destinations:
         world.ledger.deliveries.enroll(stream, destination.name)
         found += world.ledger.deliveries.open(stream, destination.name)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The engine's parts for one run, which share one set of leases."""
-
-    keeper: Keeper
-    stage: Stage
-    publisher: Publisher
-    restage: Restage
-    outbound: Mapping[str, Outbound]
-
-
-@contextmanager
-def _tools(world: World, stream: Stream, outcome: Outcome, notice: Notice, stop: threading.Event) -> Iterator[Tools]:
-    """Set a run's parts up; at the end every delivery on its way is seen through or left open in order."""
-    job, ledger = world.job, world.ledger
-
-    def told(event: Event) -> None:
-        if isinstance(event, Settled):
-            outcome.arrived += event.delivery.arrived
-            outcome.held += event.delivery.state is DeliveryState.HELD
-        notice(event)
-
-    with ExitStack() as stack:
-        keeper = stack.enter_context(Keeper(ledger, world.owner))
-        connection = stack.enter_context(world.engine.connect())
-        stage = Stage(job, world.source, world.staging, world.records, ledger, connection)
-        names = [destination.name for destination in world.destinations]
-        publisher = Publisher(job, world.staging, world.records, ledger, keeper, names)
-        outbound: dict[str, Outbound] = {}
-        for destination in world.destinations:
-            pool = ThreadPoolExecutor(job.destination.connections, thread_name_prefix="tidepost-send")
-            stack.callback(pool.shutdown)
-            courier = Courier(
-                stream, destination, ledger, world.staging, world.records, keeper, pool, told, world.now
-            )
-            confirmer = Confirmer(courier, job, world.engine, destination.loading, job.destination.shared, world.now)
-            patience = Patience(job.destination.poll.total_seconds(), stop, world.wait)
-            at_once = job.destination.connections
-            outbound[destination.name] = Outbound(courier, confirmer, patience, told, at_once=at_once)
-        try:
-            yield Tools(keeper, stage, publisher, Restage(stage, keeper), outbound)
-        finally:
-            for one in outbound.values():
-                one.finish()
-                outcome.errors += one.errors
+    return in_turn(world.ledger, world.records, stream, found)

@@ -16,11 +16,14 @@ import pyarrow.compute as pc
 from tidepost.drift import check_files, check_pinned, check_source, misfits
 from tidepost.engine import BATCH_ROWS, translated
 from tidepost.errors import Retryable
+from tidepost.holding import LANE, Held
+from tidepost.holding import relation as held_rows
 from tidepost.index import Index, Which, index_of
 from tidepost.job import Job
-from tidepost.lookback import lateness, told_sum
+from tidepost.joining import NOTHING_JOINED, Joiner
+from tidepost.lookback import labelled, lateness, told_sum
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
-from tidepost.ports import Ledger, OfFiles, PartRef, Records, Source, Staging
+from tidepost.ports import Ledger, OfFiles, PartRef, Records, Relation, Source, Staging
 from tidepost.ranges import Range, Ranges
 from tidepost.rejects import NO_REJECTS, read_rejects, rejects_key
 from tidepost.repeats import Resolved, earliest, resolve
@@ -38,6 +41,7 @@ class Staged:
     version: of the stream, at which the index was looked at
     rejects: columns `reason`, `partner_inference_id`, `row`
     columns: of the staged files, name → DuckDB type
+    versions, held: of labels, see `versions.py` and `holding.py`
     """
 
     cut: Cut
@@ -46,6 +50,8 @@ class Staged:
     rejects: pa.Table
     version: int
     columns: Mapping[str, str]
+    versions: pa.Table | None = None
+    held: Held | None = None
 
     @property
     def window(self) -> Range | None:
@@ -66,6 +72,7 @@ class Stage:
     records: Records
     ledger: Ledger
     connection: duckdb.DuckDBPyConnection
+    joiner: Joiner | None = None
 
     def shape(self, stream: Stream) -> Shape:
         """The job's mapping against the source as it is now and the types as they were pinned."""
@@ -75,6 +82,7 @@ class Stage:
             pinned=stream.pinned,
             finite_only=self.job.limits.non_finite == "reject",
             quarantine=self._quarantine,
+            stream=self.job.stream,
         )
         check_pinned(target.staged, stream.pinned)
         return target
@@ -93,7 +101,7 @@ class Stage:
         before = stream.columns if stream.pinned else {}
         told = check_source(self.job, before, self.source.columns())
         if isinstance(self.source, OfFiles):
-            for window in Ranges.of([cut.range for cut in cuts]):
+            for window in Ranges.of([cut.range for cut in cuts if cut.lane != LANE]):
                 check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=self._quarantine))
         return told
 
@@ -108,7 +116,7 @@ class Stage:
         target = self.shape(stream)
         folder = self.staging.scratch(stream, cut.id, lease.fence)
         with self.told(f"staging {cut.kind} cut {cut.id}"):
-            drafts, rejects, ids = self._write(target, cut, folder)
+            drafts, rejects, ids = self._write(target, stream, cut, folder)
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             nothing_yet = Tally(null_cursors=null_cursors, ids=ids)
             staged = Staged(cut, drafts, nothing_yet, rejects, 0, target.staged)
@@ -137,15 +145,27 @@ class Stage:
                 hint="Free or mend the disk, then run again.",
             ) from error
 
-    def _write(self, target: Shape, cut: Cut, folder: Path) -> tuple[tuple[Draft, ...], pa.Table, str]:
+    @contextmanager
+    def _mapped(self, target: Shape, stream: Stream, cut: Cut) -> Iterator[Relation]:
+        """A cut's rows as they are staged: from the source, or from what is held."""
+        if cut.lane == LANE:
+            yield held_rows(self.connection, self.staging, stream, cut, tuple(target.staged))
+            return
+        with self.source.read(self.connection, cut.range, target.reads) as relation:
+            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
+            check_files(self.job, found)  # a file may have come since the run began
+            rows = labelled(relation.sql, [name for name in self.job.labels if name in target.reads])
+            yield Relation(target.sql(rows, {one.reason: [*one.files] for one in found}), relation.values)
+
+    def _write(
+        self, target: Shape, stream: Stream, cut: Cut, folder: Path
+    ) -> tuple[tuple[Draft, ...], pa.Table, str]:
         """The files of a cut's rows, those that cannot be sent, and the sum of all their ids."""
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
         with ExitStack() as stack:
-            relation = stack.enter_context(self.source.read(self.connection, cut.range, target.reads))
-            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
-            check_files(self.job, found)  # a file may have come since the run began
-            sql, values = target.sql(relation.sql, {one.reason: [*one.files] for one in found}), dict(relation.values)
+            mapped = stack.enter_context(self._mapped(target, stream, cut))
+            sql, values = mapped.sql, dict(mapped.values)
             reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(
                 Writer(
@@ -166,7 +186,8 @@ class Stage:
                     waiting.popleft().result()
             for one in waiting:
                 one.result()
-            return writer.finish(), _rejects(rejected), told_sum(ids)
+            told = told_sum(ids) if cut.lane != LANE else ""  # a held file is taken up once
+            return writer.finish(), _rejects(rejected), told
 
     def _resolved(
         self,
@@ -177,6 +198,8 @@ class Stage:
         since: int | None,
     ) -> Staged:
         """Look every id up: in the slices published after `since` (None: all, and in the cut itself)."""
+        if self.joiner is not None:
+            return self._joined(self.joiner, stream, staged, scanned=scanned, fresh=since is None)
         again = staged.cut.kind is not ScanKind.INCREMENTAL
         window = staged.window
         near = None if window is None else self._near(window)
@@ -204,6 +227,39 @@ class Stage:
             rejects=rejects,
             version=published.version,
             tally=_tally(staged.tally, scanned, result, rejects, known),
+        )
+
+    def _joined(self, joiner: Joiner, stream: Stream, staged: Staged, *, scanned: int, fresh: bool) -> Staged:
+        """Of labels: look their inferences and the labels before them up."""
+        columns = tuple(staged.columns)
+        if fresh and staged.drafts:
+            result = joiner.join(stream, staged.cut, staged.drafts, columns)
+        elif staged.versions is not None:
+            result = joiner.join_again(stream, staged.cut, staged.drafts, columns, staged.versions)
+        else:
+            result = replace(NOTHING_JOINED, version=self.ledger.slices.cuts(stream)[0])
+        aside = pa.concat_tables([staged.rejects, result.rejects])
+        rejects = self._new(stream, staged.cut, aside) if staged.cut.kind is not ScanKind.INCREMENTAL else aside
+        held = staged.held if result.held is None else result.held
+        before = staged.tally
+        tally = replace(
+            before,
+            scanned=scanned,
+            published=sum(draft.part.rows for draft in result.drafts),
+            duplicates=before.duplicates + result.duplicates,
+            known=before.known + result.known + aside.num_rows - rejects.num_rows,
+            rejected=_by_reason(rejects),
+            superseded=before.superseded + result.superseded,
+            waiting=0 if held is None else held.rows.num_rows,
+        )
+        return replace(
+            staged,
+            drafts=result.drafts,
+            rejects=rejects,
+            version=result.version,
+            tally=tally,
+            versions=result.versions,
+            held=held,
         )
 
     def _lateness(self, stream: Stream, first: int | str | None) -> float:
@@ -254,5 +310,9 @@ def _tally(before: Tally, scanned: int, result: Resolved, rejects: pa.Table, kno
         published=sum(draft.part.rows for draft in result.drafts),
         duplicates=before.duplicates + result.duplicates,
         known=before.known + known,
-        rejected=dict(sorted(Counter(rejects.column("reason").to_pylist()).items())),
+        rejected=_by_reason(rejects),
     )
+
+
+def _by_reason(rejects: pa.Table) -> dict[str, int]:
+    return dict(sorted(Counter(rejects.column("reason").to_pylist()).items()))

@@ -6,7 +6,7 @@ Nothing here opens a source or a platform, so a job's status can be had while bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
 from tidepost.fields import parse_moment
+from tidepost.holding import LANE
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
 from tidepost.lookback import late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
@@ -126,6 +127,8 @@ def job_status(
 
 
 def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float) -> StreamStatus:
+    job = (job if of.name is StreamName.INFERENCES else job.of_labels()) or job
+    of = replace(of, scanned={lane: found for lane, found in of.scanned.items() if lane != LANE})
     kind = cursor_kind(job, of.scanned)
     start = _start(job, kind)
     fronts = {lane: frontier(start, of.scanned, lane) for lane in of.scanned}

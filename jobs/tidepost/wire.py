@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
+from tidepost.model import StreamName
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def wire(
     with suppress(OSError):  # without it the run only takes longer
         (project.root / CACHE).mkdir(parents=True, exist_ok=True)
     source = source_of(resolved, engine, env)
-    return World(
+    world = World(
         job=resolved,
         source=source,
         staging=staging,
@@ -57,6 +59,11 @@ def wire(
         clock=clock,
         identity=identity_of(resolved),
     )
+    labels = resolved.of_labels()
+    if labels is None:
+        return world
+    of_labels = replace(world, job=labels, source=source_of(labels, engine, env), identity=identity_of(labels))
+    return replace(world, labels=of_labels)
 
 
 def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedger:
@@ -145,6 +152,8 @@ def identity_of(job: Job) -> dict[str, str]:
     cursor: its type is the source's to say."""
     found = job.identity
     del found["cursor"]
+    if job.stream is StreamName.GROUND_TRUTH:
+        del found["partner_inference_id"]  # a template that finds no inference is mended, and its labels were held
     destinations = {f"destination {name}": _text(what) for name, what in found.pop("destinations").items()}
     return {**{entry: _text(what) for entry, what in found.items()}, **destinations}
 

@@ -20,6 +20,7 @@ class World:
     clock: seconds since 1970, for the bound; `--now` sets it
     now:   seconds of a clock that does not jump, for what is waited for
     wait:  waits for an event, so many seconds at most; whether it was set
+    labels: the world of the job's ground truth, which shares all but the job as it is seen and the source
     """
 
     job: Job
@@ -34,3 +35,4 @@ class World:
     now: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait
     identity: dict[str, str] = field(default_factory=dict)
+    labels: World | None = None

@@ -56,6 +56,15 @@ class SqlDeliveries:
         with self._database.read() as connection:
             return tuple(_delivery(row) for row in connection.execute(chosen.order_by(deliveries.c.sequence)))
 
+    def of(self, stream: Stream, cuts: Sequence[int]) -> tuple[Delivery, ...]:
+        chosen = (
+            select(deliveries)
+            .join(slices, and_(slices.c.stream == deliveries.c.stream, slices.c.sequence == deliveries.c.sequence))
+            .where(deliveries.c.stream == stream.id, slices.c.cut.in_(cuts))
+        )
+        with self._database.read() as connection:
+            return tuple(_delivery(row) for row in connection.execute(chosen.order_by(deliveries.c.id)))
+
     def current(self, delivery: Delivery) -> Delivery:
         with self._database.read() as connection:
             return _delivery(_row(connection, delivery.id, lock=False))
@@ -369,6 +378,7 @@ def _delivery(row: Row[Any]) -> Delivery:
         row.reason,
         row.released_at,
         row.reopened_at,
+        row.changed_at if row.state == DeliveryState.UNKNOWN else None,
     )
 
 

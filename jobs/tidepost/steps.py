@@ -1,0 +1,324 @@
+"""A run in pieces, for whoever orders tasks elsewhere: each may be done by another process, on any host that shares
+ledger and staging, and be repeated.
+
+begin    agree, recover, plan: which cuts are to be done. The same request gets the same cuts again
+upload   stage, publish and send one cut; several at once, by as many processes as there are
+settle   go on with every delivery that is open, ask the destinations once, and tell what is still loading
+
+What they do, and in which order, is `run.py`'s. A cut that another process works on is told of and not waited for;
+one whose process is gone is taken over. Results are ids, counts and a few texts.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from tidepost.deliver import Parcel
+from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
+from tidepost.events import Notice, Settled
+from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream
+from tidepost.outbound import ENDED, FIRST_POLL, MOST_WAITING
+from tidepost.run import (
+    Outcome,
+    begun,
+    check,
+    drifted,
+    end,
+    open_deliveries,
+    recover,
+    registered,
+    remembered,
+    take,
+    warn,
+)
+from tidepost.tools import Tools, equipped
+from tidepost.turns import in_turn
+from tidepost.world import World
+
+MOST_CUTS = 500
+TO_SEND = (DeliveryState.TODO, DeliveryState.SENDING)
+PAUSES = (FIRST_POLL, 1.0)
+"""Seconds between the looks of one `settle`: only two that see the same let it ask for ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a request comes to.
+
+    cuts:         to do, by their ids, oldest first; what earlier requests left open is among them
+    deliveries:   open from before
+    rows:         that the cuts hold, as far as planning could tell
+    null_cursors: rows of the source that no scan can find
+    more:         whether more cuts remain, for the next request
+    rest:         of a range that was asked for, the start and the end of what remains; None where nothing does
+    closed:       every cut of the request was done before: there is nothing to do for it
+    edge:         the end of what was planned, None where nothing is visible or the request was planned before
+    """
+
+    cuts: tuple[int, ...]
+    deliveries: int
+    rows: int
+    null_cursors: int
+    more: bool
+    rest: tuple[str, str] | None
+    closed: bool
+    edge: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """What became of one cut. Rows as in `Tally`; `size` in bytes.
+
+    slice:     its number, None where nothing of the cut was new
+    sent:      deliveries that were sent, and are confirmed later
+    held:      its deliveries that wait for a person
+    before:    the cut was done before this
+    elsewhere: who works on the cut, and until when its lease holds; None where it was done
+    """
+
+    cut: int
+    start: str
+    end: str
+    slice: int | None = None
+    rows: int = 0
+    size: int = 0
+    scanned: int = 0
+    duplicates: int = 0
+    known: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    sent: int = 0
+    held: int = 0
+    seconds: float = 0.0
+    before: bool = False
+    elsewhere: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where deliveries stand after a look.
+
+    unfinished: cuts that are not done
+    deliveries: of the cuts that were asked about, or all that were open
+    rows:       of these; each has `arrived`, was `refused`, is `held`, or is still `loading`
+    waiting:    deliveries that are neither closed nor held
+    held:       deliveries that wait for a person
+    wait:       seconds until it is worth looking again
+    """
+
+    unfinished: tuple[int, ...]
+    deliveries: int
+    rows: int
+    arrived: int
+    refused: int
+    waiting: int
+    held: int
+    wait: float
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is waited for."""
+        return not self.unfinished and not self.waiting
+
+
+def begin(world: World, request: Request, *, notice: Notice, most: int = MOST_CUTS) -> Begun:
+    """Plan a request, `most` cuts of it. Raises Misconfigured and Retryable as `run` does."""
+    outcome = Outcome(registered(world))
+    warn(world, notice)
+    with equipped(world, outcome.stream, notice) as tools:
+        agenda = begun(world, tools, outcome, request, left=lambda stream: _left(world, stream, request), most=most)
+    kind = world.source.cursor()
+    cuts = () if agenda.closed else agenda.cuts
+    return Begun(
+        tuple(cut.id for cut in cuts),
+        len(agenda.deliveries),
+        sum(cut.estimated or 0 for cut in cuts),
+        outcome.tally.null_cursors,
+        agenda.more and not agenda.closed,
+        None if agenda.rest is None else (kind.format(agenda.rest.start), kind.format(agenda.rest.end)),
+        agenda.closed,
+        agenda.edge,
+    )
+
+
+def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event) -> Uploaded:
+    """Stage, publish and send one cut; what it sends is not waited for.
+
+    Raises Misconfigured and Retryable as `run` does; what was done before that is done. A delivery that is held is
+    counted and raises nothing. With `stop` set, what is not begun yet stays open.
+    """
+    began, outcome = time.monotonic(), Outcome(registered(world))
+    stream, deliveries = outcome.stream, world.ledger.deliveries
+    known = world.ledger.plans.cut(stream, cut)
+    done, elsewhere, sent = known.state is CutState.DONE, None, 0
+    rescued: Sequence[Delivery] = ()
+    with equipped(world, stream, outcome.counting(notice)) as tools:
+        tools.publisher.agree(stream)
+        if not done and not stop.is_set():
+            drifted(world, tools, outcome, [known])
+            try:
+                rescued = take(world, tools, outcome, known)
+            except HeldElsewhere as error:
+                elsewhere = str(error)
+        fresh = in_turn(world.ledger, world.records, stream, (*rescued, *deliveries.of(stream, [cut])))
+        due = {one.id: one for one in fresh if one.state in TO_SEND}
+        if due:
+            check(world, tools, stream)
+        for one in due.values():
+            parcel = None if stop.is_set() else _send(tools, outcome, one)
+            if parcel is not None:
+                sent += parcel.delivery.state is DeliveryState.SENT
+                tools.keeper.release(parcel.lease)
+    _raise(outcome)
+    return _uploaded(world, stream, known, outcome, sent=sent, before=done, elsewhere=elsewhere, began=began)
+
+
+def settle(world: World, *, notice: Notice, stop: threading.Event, cuts: Sequence[int] | None = None) -> Standing:
+    """Go on with every delivery that is open, those of processes that died too, and look what has arrived.
+
+    cuts: whose deliveries are told of; None: all that were open
+    Raises Misconfigured and Retryable as `run` does, once whatever else was open has been looked at.
+    """
+    outcome = Outcome(registered(world))
+    stream = outcome.stream
+    with equipped(world, stream, outcome.counting(notice)) as tools:
+        tools.publisher.agree(stream)
+        recover(world, tools, stream)
+        found = open_deliveries(world, stream)
+        if found:
+            check(world, tools, stream)
+        for name in tools.confirmers:
+            theirs = [one for one in found if one.destination == name]
+            for first in range(0, len(theirs), MOST_WAITING):
+                with remembered(outcome):
+                    _see_to(world, tools, outcome, theirs[first : first + MOST_WAITING], stop)
+    end(world, outcome, stop)
+    _raise(outcome)
+    return _standing(world, stream, found, cuts)
+
+
+def _left(world: World, stream: Stream, request: Request) -> Sequence[Cut]:
+    """What a request finishes of others: an incremental one the incremental scans that were left open."""
+    if request.window is not None:
+        return ()
+    kinds = (ScanKind.INCREMENTAL, ScanKind.LOOKBACK)
+    return [cut for cut in world.ledger.plans.open_cuts(stream) if cut.kind in kinds]
+
+
+def _send(tools: Tools, outcome: Outcome, delivery: Delivery) -> Parcel | None:
+    """Send what of a delivery is to be sent. None where it is not this process's to look at: it has ended, another
+    process has it, or it was left open for a reason among the outcome's errors."""
+    courier = tools.confirmers[delivery.destination].courier
+    try:
+        parcel = courier.pick_up(delivery)
+    except HeldElsewhere:
+        return None
+    try:
+        if parcel.delivery.state not in ENDED:
+            if parcel.delivery.state is not DeliveryState.SENT:
+                courier.deliver(parcel)
+            return parcel
+    except Refused:
+        tools.notice(Settled(parcel.delivery))
+    except (HeldElsewhere, Outdated):
+        pass  # another process was quicker
+    except TidepostError as error:
+        outcome.errors.append(error)
+    tools.keeper.release(parcel.lease)
+    return None
+
+
+def _see_to(
+    world: World, tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery], stop: threading.Event
+) -> None:
+    """Send and confirm some deliveries of one destination, as far as they are by now."""
+    ready: list[Delivery] = []
+    for one in deliveries:
+        with remembered(outcome):
+            tools.restage.bring_back(outcome.stream, one)
+            ready.append(one)
+    before, poll = len(outcome.errors), world.job.destination.poll.total_seconds()
+
+    def send(one: Delivery) -> Parcel | None:
+        # One that does not answer is not asked again for each of its deliveries.
+        return None if stop.is_set() or len(outcome.errors) > before else _send(tools, outcome, one)
+
+    with ThreadPoolExecutor(world.job.destination.connections, thread_name_prefix="tidepost-delivery") as pool:
+        parcels = [parcel for parcel in pool.map(send, ready) if parcel is not None]
+        try:
+            for pause in (*PAUSES, None):
+                left = tools.confirmers[deliveries[0].destination].look(parcels)
+                # What is to be sent again goes at the next call.
+                parcels = _without(tools, left, DeliveryState.TODO)
+                if not parcels or pause is None or world.wait(stop, min(pause, poll)):
+                    break
+        finally:
+            _without(tools, parcels)
+
+
+def _without(tools: Tools, parcels: Sequence[Parcel], *states: DeliveryState) -> list[Parcel]:
+    """Stop working on deliveries, those in some states alone or all; returns the others."""
+    left = [one for one in parcels if not states or one.delivery.state in states]
+    for one in left:
+        tools.keeper.release(one.lease)
+    return [one for one in parcels if one not in left]
+
+
+def _raise(outcome: Outcome) -> None:
+    worst = outcome.worst()
+    if worst is not None:
+        raise worst
+
+
+def _uploaded(
+    world: World,
+    stream: Stream,
+    cut: Cut,
+    outcome: Outcome,
+    *,
+    sent: int,
+    before: bool,
+    elsewhere: str | None,
+    began: float,
+) -> Uploaded:
+    """What became of a cut: by what was done, or by what the ledger has of it where somebody else did it."""
+    kind, deliveries = world.source.cursor(), world.ledger.deliveries.of(stream, [cut.id])
+    became = world.ledger.deliveries.contents(deliveries[0])[0] if deliveries else None
+    tally = outcome.tally if became is None else became.tally
+    return Uploaded(
+        cut.id,
+        kind.format(cut.range.start),
+        kind.format(cut.range.end),
+        slice=None if became is None else became.sequence,
+        rows=tally.published,
+        size=0 if became is None else became.size,
+        scanned=tally.scanned,
+        duplicates=tally.duplicates,
+        known=tally.known,
+        rejected=dict(tally.rejected),
+        sent=sent,
+        held=sum(one.state is DeliveryState.HELD for one in deliveries),
+        seconds=time.monotonic() - began,
+        before=before,
+        elsewhere=elsewhere,
+    )
+
+
+def _standing(world: World, stream: Stream, found: Sequence[Delivery], cuts: Sequence[int] | None) -> Standing:
+    plans, deliveries = world.ledger.plans, world.ledger.deliveries
+    poll = world.job.destination.poll.total_seconds()
+    still_open = {cut.id for cut in plans.open_cuts(stream)}
+    these = [deliveries.current(one) for one in found] if cuts is None else deliveries.of(stream, cuts)
+    return Standing(
+        unfinished=tuple(sorted(still_open if cuts is None else still_open.intersection(cuts))),
+        deliveries=len(these),
+        rows=sum(one.rows for one in these),
+        arrived=sum(one.arrived for one in these),
+        refused=sum(one.refused for one in these),
+        waiting=sum(one.state not in ENDED for one in these),
+        held=sum(one.state is DeliveryState.HELD for one in these),
+        wait=0.0 if any(one.state is DeliveryState.TODO for one in these) else poll,
+    )
