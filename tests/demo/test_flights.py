@@ -26,7 +26,8 @@ import yaml
 import tidepost.demo
 from tidepost.demo import fit, nycflights
 from tidepost.demo.delay_model import DelayModel
-from tidepost.demo.flights import END_OF_DATA, NEW_YORK, START, LogSummary, day_start, write_log
+from tidepost.demo.flights import END_OF_DATA, NEW_YORK, START, day_start, write_log
+from tidepost.demo.growing import LogSummary
 from tidepost.errors import Misconfigured
 
 PACKAGE = Path(tidepost.demo.__file__).parent

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tidepost.demo.demo import Moment, Proof
-    from tidepost.demo.flights import LogSummary
+    from tidepost.demo.growing import LogSummary
     from tidepost.job import Job
     from tidepost.project import Project
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tidepost.cursor import HOUR, format_instant, to_datetime, to_nanoseconds
-from tidepost.demo.flights import NEW_YORK, LogSummary, day_start, write_log
+from tidepost.demo.flights import NEW_YORK, day_start, write_log
+from tidepost.demo.growing import LogSummary
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.model import MICROSECONDS_AN_HOUR, Stream, StreamName
 from tidepost.ranges import Range
