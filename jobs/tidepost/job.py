@@ -140,6 +140,7 @@ class Job(Section):
 
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
+    _whole: Job | None = PrivateAttr(None)
     _stream: StreamName = PrivateAttr(StreamName.INFERENCES)
 
     @property
@@ -168,7 +169,13 @@ class Job(Section):
         )
         seen._written = self._written or self
         seen._stream = StreamName.GROUND_TRUTH
+        seen._whole = self
         return seen
+
+    @property
+    def whole(self) -> Job:
+        """The job with its inferences in place, of which this may be the labels' view."""
+        return self._whole or self
 
     @property
     def path(self) -> Path:

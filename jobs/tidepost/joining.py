@@ -102,7 +102,8 @@ class Joiner:
         rows = f"SELECT _part AS part, _row AS row, {ID} AS id FROM ({rows_of(drafts)})" if drafts else _NO_ROWS
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE tidepost_labels AS SELECT part, row, b.id, known, source, content, "
-            f"inference, false AS refused FROM tidepost_before AS b LEFT JOIN ({rows}) AS r ON r.id = b.id"
+            f"inference, event, label_at, false AS refused FROM tidepost_before AS b "
+            f"LEFT JOIN ({rows}) AS r ON r.id = b.id"
         )
         return self._finished(self._decided(stream, cut), drafts, columns, None)
 
@@ -119,7 +120,8 @@ class Joiner:
             execute(
                 f"CREATE OR REPLACE TEMP TABLE tidepost_read AS SELECT r._part AS part, r._row AS row, r.{ID} AS id, "
                 f"CAST(k.cursor AS DECIMAL(38, 0)) * {factor} AS known, CAST({source} AS INTEGER) AS source, "
-                f"{value_of(self._values(columns))} AS content FROM ({rows_of(drafts)}) AS r "
+                f"{value_of(self._values(columns))} AS content, epoch_us(r.{self.job.stream.time}) AS label_at "
+                f"FROM ({rows_of(drafts)}) AS r "
                 f"JOIN tidepost_keys AS k ON k.part = r._part AND k.row = r._row"
             )
             self.connection.unregister("tidepost_keys")
@@ -132,7 +134,7 @@ class Joiner:
         for name, which in _TABLES.items():
             self._found(name, None if known is None else self._index(known, published.parts, which))
         execute(
-            "CREATE OR REPLACE TEMP TABLE tidepost_labels AS SELECT r.*, s.sequence AS inference, "
+            "CREATE OR REPLACE TEMP TABLE tidepost_labels AS SELECT r.*, s.sequence AS inference, s.event, "
             "s.sequence IS NULL AND x.id IS NOT NULL AS refused FROM tidepost_read AS r "
             "LEFT JOIN tidepost_sent AS s USING (id) LEFT JOIN tidepost_refused AS x USING (id)"
         )
@@ -144,9 +146,10 @@ class Joiner:
     def _found(self, name: str, index: Index | None) -> None:
         """A table of the ids of `tidepost_read` that an index holds, and the newest slice of each."""
         there = None if index is None else index.slices(f"{ID} IN (SELECT id FROM tidepost_read)")
-        rows = "SELECT '' AS id, 0 AS sequence WHERE false" if there is None else there.sql
+        rows = "SELECT '' AS id, 0 AS sequence, 0 AS event WHERE false" if there is None else there.sql
         self.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT id, CAST(max(sequence) AS BIGINT) AS sequence "
+            f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT id, CAST(max(sequence) AS BIGINT) AS sequence, "
+            f"CAST(max(event) AS BIGINT) AS event "
             f"FROM ({rows}) GROUP BY id",
             {} if there is None else dict(there.values),
         )
@@ -165,7 +168,8 @@ class Joiner:
         again = KNOWN if cut.kind is not ScanKind.INCREMENTAL and cut.lane != LANE else DUPLICATE
         self.connection.execute(
             "CREATE OR REPLACE TEMP TABLE tidepost_verdicts AS SELECT part, row, a.id, a.known, a.source, a.content, "
-            "coalesce(a.inference, l.inference) AS inference, l.holder AS after, CASE "
+            "coalesce(a.inference, l.inference) AS inference, coalesce(a.event, l.event) AS event, a.label_at, "
+            "l.holder AS after, CASE "
             "WHEN place > 1 AND a.content = best THEN $again "
             "WHEN place > 1 AND a.known = newest THEN $conflict "
             "WHEN place > 1 THEN $superseded "
@@ -203,8 +207,8 @@ class Joiner:
         )
         rejects = [self._rejects(drafts, columns, reason) for reason in (CONFLICT, NO_INFERENCE) if reason in counts]
         versions = execute(
-            f"SELECT id, known, source, content, verdict IS NULL AS sent, inference, after FROM tidepost_verdicts "
-            f"WHERE verdict IS NULL OR verdict = '{SEEN}' ORDER BY id"
+            f"SELECT id, known, source, content, verdict IS NULL AS sent, inference, after, event, label_at "
+            f"FROM tidepost_verdicts WHERE verdict IS NULL OR verdict = '{SEEN}' ORDER BY id"
         ).to_arrow_table()
         execute(
             "CREATE OR REPLACE TEMP TABLE tidepost_doomed AS SELECT CAST(part AS INTEGER) AS part, row, verdict "

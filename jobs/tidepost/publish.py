@@ -60,7 +60,6 @@ class Publisher:
         while True:
             write_rejects(self.records, stream, cut.id, staged.rejects)
             if staged.versions is not None:
-                write_versions(self.records, stream, cut.id, staged.versions)
                 write_held(self.records, stream, cut.id, staged.held)
             held = self._held(staged)
             news = staged.versions is not None and staged.versions.num_rows
@@ -68,6 +67,8 @@ class Publisher:
                 self.ledger.slices.empty(lease, stream, cut, staged.tally)
                 self.staging.clear(stream, cut.id, lease.fence)
                 return Done(staged.tally, deliveries=rescued)
+            if staged.versions is not None:
+                write_versions(self.records, stream, cut.id, staged.versions)
             parts = tuple(self.staging.prepare(stream, draft.part, draft.file) for draft in staged.drafts)
             draft = Slice(0, cut.id, cut.kind, cut.range, parts, staged.tally, cut.lane, held)
             self.keeper.guard(lease)

@@ -22,6 +22,7 @@ from tidepost.plan import frontier, high_water_mark
 from tidepost.texts import instant
 
 if TYPE_CHECKING:
+    from tidepost.coverage import Coverage
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ranges import Ranges
@@ -93,6 +94,8 @@ class StreamStatus:
     last_published_at: float | None
     last_run_at: float | None
     destinations: tuple[DestinationStatus, ...]
+    superseded: int = 0
+    waiting: int = 0
 
     @property
     def rejects(self) -> int:
@@ -111,10 +114,11 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job; `streams` is empty where it never ran."""
+    """A job; `streams` is empty where it never ran. `coverage` is of its labels, where somebody looked."""
 
     job: str
     streams: tuple[StreamStatus, ...]
+    coverage: Coverage | None = None
 
     @property
     def ran(self) -> bool:
@@ -154,7 +158,7 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
         last_run_at=of.last_run_at,
         destinations=tuple(
             _destination(
-                job.name,
+                f"{job.name} --stream {of.name}" if of.name is StreamName.GROUND_TRUTH else job.name,
                 kind,
                 known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
                 {lane: front for lane, front in fronts.items() if front > start},
@@ -163,6 +167,8 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
             )
             for name in names
         ),
+        superseded=of.superseded,
+        waiting=of.waiting,
     )
 
 
@@ -198,7 +204,8 @@ def _below(one: OpenSlice, marks: Mapping[str, int]) -> bool:
 
 def _waiting(job: str, of: Delivery) -> Waiting:
     held = of.state is DeliveryState.HELD
-    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else f"tidepost run {job}"
+    again = f"tidepost run {job.partition(' ')[0]}"
+    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else again
     return Waiting(of.sequence, of.state, of.rows, of.reason, remedy)
 
 

@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 from tidepost.errors import Retryable
 from tidepost.index import row_as_json
 from tidepost.model import Part, Stream
-from tidepost.ports import Records, Staging
+from tidepost.ports import Records, Staging, StagingArea
+from tidepost.ranges import Range
 from tidepost.rejects import read_tombstones
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_FOLDER: Final = "_tidepost/versions"
 BY_QUERY: Final = 0
 """Where a label came from, in the order in which sources win a draw."""
 
@@ -36,6 +38,8 @@ NO_VERSIONS: Final = pa.table(
         "sent": pa.array([], pa.bool_()),
         "inference": pa.array([], pa.int64()),
         "after": pa.array([], pa.int64()),
+        "event": pa.array([], pa.int64()),
+        "label_at": pa.array([], pa.int64()),
     }
 )
 """The columns of a file of versions.
@@ -45,6 +49,8 @@ content:   of its values, equal where all of them are
 sent:      whether the slice holds it; else the label before it is equal and stands
 inference: the slice of inferences that holds its inference
 after:     the slice of ground truth that holds the label before it; NULL for the first
+event:     the inference's time, in microseconds
+label_at:  its ground-truth timestamp, in microseconds
 """
 
 
@@ -54,10 +60,7 @@ def value_of(columns: tuple[str, ...]) -> str:
 
 
 def write_versions(records: Records, stream: Stream, cut: int, versions: pa.Table) -> None:
-    """Keep a cut's versions; if it is staged again, those of then."""
-    if not versions.num_rows:
-        records.remove(_key(stream, cut))
-        return
+    """Keep a cut's versions before its slice is published; if it is staged again, those of then."""
     with records.file(_key(stream, cut)) as path:
         pq.write_table(versions, path, compression="zstd")
 
@@ -88,9 +91,45 @@ def load_history(
     """Fill the temporary table `tidepost_last`: of each id that the SQL `ids` gives, the newest label that was
     published and not refused: `id`, `known`, `source`, `content`, `inference`, and `holder`, the slice that holds it.
 
-    published: cut → sequence, of the published slices that have versions
+    published: cut → sequence, of the published slices
     Raises Retryable where a file is not readable.
     """
+    rows, values = _rows(connection, staging, records, stream, published)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE tidepost_last AS "
+        f"SELECT id, known, source, content, inference, event, CASE WHEN sent THEN sequence ELSE after END AS holder "
+        f"FROM ({rows}) WHERE id IN ({ids}) "
+        f"QUALIFY row_number() OVER (PARTITION BY id ORDER BY known DESC, source DESC, sequence DESC) = 1",
+        dict(values),
+    )
+
+
+def load_labelled(
+    connection: DuckDBPyConnection,
+    area: StagingArea,
+    stream: Stream,
+    published: Mapping[int, int],
+    *,
+    window: Range,
+) -> None:
+    """Fill the temporary table `tidepost_labelled` with `id`, `event` and `label_at` of each label that was published
+    and not refused, of inferences in a window of microseconds. Raises as `load_history` does."""
+    rows, values = _rows(connection, area, area, stream, published)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE tidepost_labelled AS SELECT id, event, label_at FROM ({rows}) "
+        f"WHERE sent AND event >= $start AND event < $end",
+        {**values, "start": window.start, "end": window.end},
+    )
+
+
+def _rows(
+    connection: DuckDBPyConnection,
+    staging: Staging,
+    records: Records,
+    stream: Stream,
+    published: Mapping[int, int],
+) -> tuple[str, Mapping[str, object]]:
+    """SQL over the versions of published slices, with the `sequence` of each, without those that were refused."""
     files = [Part(0, _path(cut), 0, 0, "", 0, 0, {}) for cut in published]
     slices = pa.table(
         {"cut": pa.array(list(published), pa.int64()), "sequence": pa.array(list(published.values()), pa.int64())}
@@ -111,19 +150,16 @@ def load_history(
     connection.register("tidepost_no_labels", gone)
     connection.register("tidepost_no_versions", NO_VERSIONS)
     rows = "SELECT *, '' AS _part FROM tidepost_no_versions" if relation is None else relation.sql
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE tidepost_last AS "
-        f"SELECT id, known, source, content, inference, CASE WHEN sent THEN sequence ELSE after END AS holder "
-        f"FROM (SELECT v.* EXCLUDE (_part), s.sequence FROM ({rows}) AS v JOIN tidepost_slices AS s "
+    sql = (
+        f"SELECT v.* EXCLUDE (_part), s.sequence FROM ({rows}) AS v JOIN tidepost_slices AS s "
         f"ON CAST(regexp_extract(_part, '([0-9]+)[.]parquet$', 1) AS BIGINT) = s.cut "
-        f"WHERE v.id IN ({ids}) AND (s.sequence, v.id) NOT IN (SELECT (sequence, id) FROM tidepost_no_labels)) "
-        f"QUALIFY row_number() OVER (PARTITION BY id ORDER BY known DESC, source DESC, sequence DESC) = 1",
-        {} if relation is None else dict(relation.values),
+        f"WHERE (s.sequence, v.id) NOT IN (SELECT (sequence, id) FROM tidepost_no_labels)"
     )
+    return sql, {} if relation is None else relation.values
 
 
 def _path(cut: int) -> str:
-    return f"_tidepost/versions/{cut:08d}.parquet"
+    return f"{_FOLDER}/{cut:08d}.parquet"
 
 
 def _key(stream: Stream, cut: int) -> str:
