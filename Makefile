@@ -11,13 +11,25 @@ WORKERS ?= 2
 INSTALL := $(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps --no-build-isolation
 PROJECT := $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable $(ROOT)
 
-.PHONY: help demo test crash soak bench lint format docs clean
+# Airflow's own port, where 8080 will not do.
+PORT ?=
+
+.PHONY: help demo airflow airflow-cluster airflow-cluster-test test crash soak bench lint format docs clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(ROOT)/Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(ROOT)/Makefile | expand -t 29
 
 demo: $(VENV)/.demo ## upload a week of flights to a platform on this machine, and show what arrived
 	@cd $(ROOT) && $(VENV)/bin/tidepost demo
+
+airflow: $(VENV)/.dev ## start a real Airflow that uploads the demo's flights; Ctrl-C stops it
+	@cd $(ROOT) && $(VENV)/bin/python -m deploy.local airflow $(if $(PORT),--port $(PORT))
+
+airflow-cluster: $(VENV)/.dev ## the same with PostgreSQL, Redis, S3 and two Celery workers; needs redis-server
+	@cd $(ROOT) && $(VENV)/bin/python -m deploy.local cluster $(if $(PORT),--port $(PORT))
+
+airflow-cluster-test: $(VENV)/.dev ## backfill three months there, kill a worker, and measure; needs redis-server
+	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_MONTHS=1 $(VENV)/bin/python -m pytest -s tests/airflow/real/test_cluster.py $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
 	@cd $(ROOT) && $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

@@ -1,7 +1,9 @@
-"""What the tests of the engine share: one sandbox, one PostgreSQL, and a world of its own for each test."""
+"""What the tests share: one sandbox, one PostgreSQL, and a world of its own for each test. Some tests are left out
+unless a variable chooses them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,25 @@ from tests.world import Platform, World
 
 from tidepost.engine import Engine
 from tidepost.sandbox.process import SandboxProcess
+
+CHOSEN = {
+    "debian": ("needs programs of Debian's", "TIDEPOST_TEST_DEBIAN"),
+    "every_point": ("takes long, and adds to what a sample shows", "TIDEPOST_TEST_EVERY_POINT"),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, (why, variable) in CHOSEN.items():
+        config.addinivalue_line("markers", f"{name}: {why}; chosen by {variable}=1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    unchosen = [name for name, (_, variable) in CHOSEN.items() if os.environ.get(variable) != "1"]
+    left_out = [item for item in items if any(item.get_closest_marker(name) is not None for name in unchosen)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

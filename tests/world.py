@@ -142,7 +142,7 @@ class Platform:
 
     def reset(self) -> None:
         self.process.configure(
-            on_repeat="keep", loading_delay=0, loading_rate=None, provisioning_delay=0, seed=0, faults=[]
+            on_repeat="keep", loading_delay=0, loading_rate=None, provisioning_delay=0, seed=0, now=None, faults=[]
         )
 
     def call(self, method: str, path: str, body: object) -> requests.Response:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from tidepost.arize_section import ArizeDefinition
 from tidepost.fields import Schema
 from tidepost.job import Job, json_schema_text
 from tidepost.labelling import FilesDefinition, GroundTruthDefinition
@@ -21,6 +22,7 @@ from tidepost.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, Tim
 from tidepost.project import ProjectDefinition
 from tidepost.reference import SECRET_PATTERN
 from tidepost.sections import (
+    AirflowDefinition,
     ArthurDefinition,
     CursorDefinition,
     LimitsDefinition,
@@ -126,8 +128,59 @@ ground_truth:
   orphan_after: 4w
   horizon: 26w
   limits: {rejects: 2%}
+
+airflow:
+  pool: uploads
+  retries: 3
+  retry_delay: 2m
+  timeout: 3h
+  parallel: 8
+  runs: 2
+  freshness: 2h
+  notify: [delays@example.com]
 """
 """Every key once."""
+
+ARIZE: Final = """\
+version: 1
+name: flights-arize
+source: log/flights/*.parquet
+cursor: {column: logged_at, start: 2024-01-01}
+mapping:
+  partner_inference_id: flight_id
+  inference_timestamp: scheduled
+  inputs: [distance, dep_hour]
+  predictions: [late, delay_probability]
+  non_inputs: [carrier, actual, distance_contribution, route, place]
+
+destination:
+  type: arize
+  name: arize-eu
+  url: https://api.eu-west-1a.arize.com
+  api_key: ${ARIZE_API_KEY}
+  space_id: ${ARIZE_SPACE_ID}
+  model: flights-delay
+  version: "3"
+  environment: validation
+  model_type: ranking
+  prediction_label: late
+  prediction_score: delay_probability
+  actual_label: actual
+  actual_score: actual
+  shap: {distance: distance_contribution}
+  group: route
+  rank: place
+  batch_id: 2024-q1
+  request_rows: 250000
+  request_bytes: 256MB
+  connections: 8
+  timeout: 2m30s
+  retries: 3
+  poll: 5s
+  on_unknown: resend
+  ca_file: certs/platform.pem
+"""
+"""Every key of a destination at Arize, though no job needs them all."""
 
 PROJECT: Final = """\
 version: 1
@@ -209,11 +262,17 @@ _VALUES: Final = """\
 | duration | `30s`, `10m`, `2h`, `1h30m`, `3d`, `1w` |
 | size | `128MB` (128,000,000 bytes), `64MiB` (67,108,864 bytes), or a number of bytes |
 | percentage | `1%`, `0.5%` |
-| reference | `${NAME}`, and except for secrets `${NAME:-default}`: an environment variable, looked up when a run \
-starts; one that is empty counts as missing |
+| reference | `${NAME}`: an environment variable; `${airflow:ID}`: the URL of one of Airflow's connections; \
+`${airflow:ID.FIELD}`: its `host`, `port`, `login`, `password`, `schema`, or a key of its extra. Except for secrets \
+with a default, `${NAME:-default}`. Looked up when a run starts; what is empty counts as missing |
 
-References may stand in a source's `files` and `database`, in a destination's `url`, `organization`, `model` and
-`ca_file`, and in the `ledger` and `staging` of `tidepost.yaml`. `api_key` must be one.
+References may stand in a source's `files` and `database`, in a destination's `url`, `organization`, `space_id`,
+`model`, `version`, `batch_id` and `ca_file`, and in the `ledger` and `staging` of `tidepost.yaml`. `api_key`,
+`postgres` and `s3` must be one.
+
+A task on Airflow asks Airflow for its connections, wherever it keeps them. The command line reads the same ones from
+variables as Airflow does, `AIRFLOW_CONN_ID`, as a URI or as JSON. As a URL, a connection of the type `postgres` is a
+PostgreSQL URL with user and password, one of the type `tidepost_arthur`, `http` or `https` the address alone.
 
 Relative paths begin at the project's root.
 
@@ -242,9 +301,11 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "staging": StagingDefinition,
     "destination": ArthurDefinition,
     "destination.model": ModelReference,
+    "destination at Arize": ArizeDefinition,
     "limits": LimitsDefinition,
     "ground_truth": GroundTruthDefinition,
     "ground_truth.files": FilesDefinition,
+    "airflow": AirflowDefinition,
 }
 
 _PATTERNS: Final = {
@@ -267,6 +328,7 @@ def job_definition_markdown() -> str:
         _VALUES,
         _PROJECT.format(example=PROJECT, table=_table(ProjectDefinition)),
         f"## Every key once\n\n```yaml\n{FULL}```\n",
+        f"And every key of a destination at Arize, though no job needs them all:\n\n```yaml\n{ARIZE}```\n",
     ]
     return "\n".join(parts)
 
@@ -287,8 +349,9 @@ def _type(about: dict[str, Any]) -> str:
     """What may be written, in a few words, from the JSON Schema of a key."""
     if about.get("anyOf") == ATTRIBUTES_SCHEMA["anyOf"]:
         return "[attributes](#attributes)"
-    if "anyOf" in about:
-        kinds = [_type(one) for one in about["anyOf"] if one.get("type") != "null"]
+    if "anyOf" in about or "oneOf" in about:
+        listed = about.get("anyOf") or about["oneOf"]
+        kinds = [_type(one) for one in listed if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in about or "const" in about:
         return " or ".join(f"`{word}`" for word in about.get("enum", [about.get("const")]))
@@ -296,13 +359,13 @@ def _type(about: dict[str, Any]) -> str:
         return f"list of {_type(about['items'])}"
     if about.get("pattern") in _PATTERNS:
         return _PATTERNS[about["pattern"]]
-    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`"}
+    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`", "object": "mapping"}
     return names[about["type"]] if "type" in about else _link(about["$ref"].rpartition("/")[2])
 
 
 def _link(name: str) -> str:
     """A mapping, with a link to its section, by its model's name."""
-    anchors = {model.__name__: key.replace(".", "") for key, model in _SECTIONS.items()}
+    anchors = {model.__name__: key.replace(".", "").replace(" ", "-").lower() for key, model in _SECTIONS.items()}
     return f"[mapping](#{anchors[name]})" if name in anchors else "mapping"
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from tidepost.arize_section import ArizeDefinition
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
 from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
@@ -26,6 +27,7 @@ from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefiniti
 from tidepost.model import StreamName
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
+    AirflowDefinition,
     AnySource,
     ArthurDefinition,
     CursorDefinition,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = [
     "NAME_PATTERN",
     "RESERVED",
+    "AirflowDefinition",
+    "ArizeDefinition",
     "ArthurDefinition",
     "Attribute",
     "AttributeType",
@@ -121,6 +125,7 @@ class Job(Section):
     ground_truth: GroundTruthDefinition | None = Field(
         None, description="Labels, which join their inferences at the platform (see [ground truth](ground-truth.md))."
     )
+    airflow: AirflowDefinition = Field(AirflowDefinition(), description="How the job's DAG runs on Airflow.")
 
     @model_validator(mode="after")
     def _paths_fit_the_cursor(self) -> Self:
@@ -136,6 +141,12 @@ class Job(Section):
         for number, one in enumerate(self.ground_truth.attributes):
             if one.name.lower() in mapped:
                 raise fault(f'"{one.name}" is in the mapping already', "ground_truth", "attributes", number)
+        return self
+
+    @model_validator(mode="after")
+    def _destination_fits_the_mapping(self) -> Self:
+        for misfit in self.destination.misfits(self.mapping):
+            raise misfit
         return self
 
     _origin: Origin | None = PrivateAttr(None)
@@ -217,6 +228,7 @@ class Job(Section):
             exclude_none=True,
         )
         del shape["mapping"]["ignore"]  # shapes no row
+        shape["source"].pop("s3", None)  # nor does who reads it
         for attributes in ("inputs", "predictions", "non_inputs"):
             shape["mapping"][attributes].sort(key=lambda attribute: attribute["name"])
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -225,7 +237,7 @@ class Job(Section):
     @property
     def identity(self) -> dict[str, Any]:
         """What may not change under a job that has sent rows, as plain JSON values: the cursor's column and type,
-        the id template, and for each destination by name its type, organization and model.
+        the id template, and for each destination by name its type and what it sends to.
 
         References are as they are in this job: ask a resolved one.
         """
@@ -233,29 +245,29 @@ class Job(Section):
         return {
             "cursor": {"column": self.cursor.column, "type": self.cursor.type},
             "partner_inference_id": self.mapping.partner_inference_id.text,
-            "destinations": {
-                to.name: {
-                    "type": to.type,
-                    "organization": to.organization,
-                    "model": to.model.model_dump(exclude_none=True),
-                }
-            },
+            "destinations": {to.name: to.identity},
         }
+
+    @property
+    def file_rows(self) -> int:
+        """Rows in one staged file, at most: no more than go in one request, so that a file is known as a whole."""
+        most = self.destination.request_rows
+        return self.staging.file_rows if most is None else min(most, self.staging.file_rows)
 
     def resolved(self, env: Mapping[str, str] | None = None) -> Job:
         """This job with each `${…}` replaced from `env` (default: the process's environment) and each path absolute.
 
         Secrets stay references. `definition_hash` stays that of the job as written.
-        Misconfigured: variables are missing; all are named, each with file, line and key.
+        Misconfigured: variables or connections are missing; all are named, each with file, line and key.
         """
         env = os.environ if env is None else env
-        faults: list[str] = []
+        faults: list[Misconfigured] = []
 
         def text(value: str | None, *path: str | int) -> str | None:
             try:
                 return None if value is None else resolve(value, env, where=self.where(*path))
             except Misconfigured as error:
-                faults.append(error.message)
+                faults.append(error)
                 return None
 
         def file(value: str | None, *path: str | int) -> str | None:
@@ -293,22 +305,11 @@ class Job(Section):
                     ),
                 }
             ),
-            "destination": to.model_copy(
-                update={
-                    "url": text(to.url, "destination", "url"),
-                    "organization": text(to.organization, "destination", "organization"),
-                    "model": to.model.model_copy(
-                        update={
-                            key: text(getattr(to.model, key), "destination", "model", key)
-                            for key in ("partner_id", "id")
-                        }
-                    ),
-                    "ca_file": file(to.ca_file, "destination", "ca_file"),
-                }
-            ),
+            "destination": to.resolved(text, file),
         }
         if faults:
-            raise Misconfigured("\n".join(faults))
+            hints = dict.fromkeys(error.hint for error in faults)
+            raise Misconfigured("\n".join(error.message for error in faults), hint="\n  ".join(hints))
         job = self.model_copy(update=update)
         job._written = self._written or self
         return job

@@ -357,6 +357,10 @@ class Plans(Protocol):
     def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
         """The cuts that are not done, oldest first."""
 
+    def left(self, stream: Stream, seconds: float) -> tuple[Cut, ...]:
+        """Those of `open_cuts` whose request was planned, and whose last cut was done, so many seconds ago at least:
+        whoever worked on it has given up."""
+
     def tallies(self, stream: Stream, of: Sequence[int]) -> Mapping[int, Tally]:
         """What became of the rows of those of some cuts that are done, by cut."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,9 +18,10 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from tidepost.errors import Misconfigured
 from tidepost.explain import faults, validated
-from tidepost.fields import Referring, Section, Version, fault
+from tidepost.fields import Referring, SecretReference, Section, Version, fault
 from tidepost.job import Job, absolute, define_job
-from tidepost.reference import SECRET_PATTERN, resolve
+from tidepost.reference import SECRET_PATTERN, Secret, resolve
+from tidepost.sections import DESTINATIONS
 from tidepost.yamlfile import Document, Places, Problem, Value, misconfigured, read_yaml
 
 PROJECT_FILE: Final = "tidepost.yaml"
@@ -46,6 +47,7 @@ class DefaultsDefinition(Section):
     staging: Any = Field(None, description="As a job's `staging`.")
     destination: Any = Field(None, description="As a job's `destination`.")
     limits: Any = Field(None, description="As a job's `limits`.")
+    airflow: Any = Field(None, description="As a job's `airflow`.")
 
 
 class ProjectDefinition(Section):
@@ -56,13 +58,23 @@ class ProjectDefinition(Section):
         "sqlite:///.tidepost/ledger.db",
         description="The ledger's database, SQLite or PostgreSQL, as a SQLAlchemy URL; a relative SQLite path begins "
         "at the root. A password is given by reference. `TIDEPOST_LEDGER` overrides it.",
-        examples=["${TIDEPOST_LEDGER_URL}", "postgresql+psycopg://tidepost:${PGPASSWORD}@db/tidepost"],
+        examples=[
+            "${TIDEPOST_LEDGER_URL}",
+            "${airflow:ledger}",
+            "postgresql+psycopg://tidepost:${PGPASSWORD}@db/tidepost",
+        ],
     )
     staging: Referring = Field(
         ".tidepost/staging",
         description="Where staged files are: a folder, relative to the root, or `s3://bucket/prefix`. "
         "`TIDEPOST_STAGING` overrides it.",
         examples=["/data/staging", "s3://bucket/prefix"],
+    )
+    s3: SecretReference | None = Field(
+        None,
+        description="Who reads and writes a staging in S3, by reference: one of Airflow's connections of the type "
+        "`aws`, or a variable that holds such a connection's URI. By default, whom boto3 finds.",
+        examples=["${airflow:staging}"],
     )
     defaults: DefaultsDefinition = Field(
         DefaultsDefinition(), description="What every job begins with; a job's own values win, mapping by mapping."
@@ -71,10 +83,14 @@ class ProjectDefinition(Section):
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """All jobs of a project that can be used, by name, and what is wrong with the files of the others."""
+    """All jobs of a project that can be used, by name, and what is wrong with the files of the others.
+
+    broken: the same problems by their files; two files of one name are one problem, of the first
+    """
 
     jobs: tuple[Job, ...]
     problems: tuple[Misconfigured, ...]
+    broken: Mapping[Path, Misconfigured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +100,7 @@ class Project:
     root:     the absolute folder of `tidepost.yaml`
     ledger:   the ledger's URL; without references, a SQLite path in it is absolute
     staging:  the staging's URL or, without references, absolute folder
+    s3:       the reference to who reads and writes a staging in S3; None: whom boto3 finds
     defaults: what is merged under every job
     places:   where each default is in `tidepost.yaml`, by its path in a job
     """
@@ -93,6 +110,7 @@ class Project:
     staging: str
     defaults: Mapping[str, Value] = field(default_factory=dict, repr=False, hash=False)
     places: Places = field(default=Places({}), repr=False, hash=False)
+    s3: Secret | None = None
 
     def ledger_url(self, env: Mapping[str, str] | None = None) -> str:
         """The ledger's URL to connect to, references resolved: it may hold a password, so it is not for printing.
@@ -131,7 +149,7 @@ class Project:
         if name not in named:
             near = difflib.get_close_matches(name, [known for known in named if isinstance(known, str)], n=1)
             guess = f"; did you mean {near[0]}?" if near else ""
-            hint = "\n  ".join(error.message for error in unread)
+            hint = "\n  ".join(error.message for error in unread.values())
             raise Misconfigured(f'no job "{name}" in {self.root / JOBS_FOLDER}{guess}', hint=hint)
         if len(named[name]) > 1:
             raise self._shared(name, named[name])
@@ -148,28 +166,28 @@ class Project:
 
     def definitions(self) -> Definitions:
         """`jobs()` and `problems()` in one reading: a broken file does not hide the others."""
-        named, problems = self._named()
+        named, broken = self._named()
         jobs = []
         for name, found in named.items():
             if name is not None and len(found) > 1:
-                problems.append(self._shared(name, found))
+                broken[found[0][0]] = self._shared(name, found)
                 continue
             for path, document in found:
                 try:
                     jobs.append(define_job(path, document, self))
                 except Misconfigured as error:
-                    problems.append(error)
-        return Definitions(tuple(sorted(jobs, key=lambda job: job.name)), tuple(problems))
+                    broken[path] = error
+        return Definitions(tuple(sorted(jobs, key=lambda job: job.name)), tuple(broken.values()), broken)
 
-    def _named(self) -> tuple[dict[Value, list[tuple[Path, Document]]], list[Misconfigured]]:
+    def _named(self) -> tuple[dict[Value, list[tuple[Path, Document]]], dict[Path, Misconfigured]]:
         """The files that are YAML, by the name that they claim, and the errors of those that are not."""
         named: dict[Value, list[tuple[Path, Document]]] = {}
-        unread: list[Misconfigured] = []
+        unread: dict[Path, Misconfigured] = {}
         for path in self.files():
             try:
                 document = read_yaml(path, str(path.relative_to(self.root)))
             except Misconfigured as error:
-                unread.append(error)
+                unread[path] = error
                 continue
             name = document.data.get("name")
             named.setdefault(name if isinstance(name, str) else None, []).append((path, document))
@@ -223,6 +241,7 @@ def load_project(root: Path, env: Mapping[str, str] | None = None) -> Project:
         staging=staging if "${" in staging else absolute(root, staging),
         defaults=defaults.data,
         places=defaults.places,
+        s3=found.s3,
     )
 
 
@@ -233,12 +252,28 @@ def _defaults(document: Document) -> Document:
         return Document({}, Places({}))
     places = {path[1:]: place for path, place in document.places.found.items() if path[:1] == ("defaults",)}
     defaults = Document(data, Places(places))
+    wrong = [_faults_of(one, defaults) for one in _kinds(data)]
+    if problems := min(wrong, key=len):
+        raise misconfigured(Problem(one.place, ("defaults", *one.path), one.text) for one in problems)
+    return defaults
+
+
+def _kinds(data: dict[str, Value]) -> Iterator[dict[str, Value]]:
+    """The defaults, once for each kind of destination where they leave it to the jobs to say it."""
+    to = data.get("destination")
+    if isinstance(to, dict) and "type" not in to:
+        for kind in DESTINATIONS:
+            yield {**data, "destination": {"type": kind, **to}}
+    else:
+        yield data
+
+
+def _faults_of(data: dict[str, Value], defaults: Document) -> list[Problem]:
     try:
         Job.model_validate(data)
     except ValidationError as error:
-        if problems := faults(error, Job, defaults, gaps=False):
-            raise misconfigured(Problem(one.place, ("defaults", *one.path), one.text) for one in problems) from None
-    return defaults
+        return faults(error, Job, defaults, gaps=False)
+    return []
 
 
 def _ledger_url(root: Path, url: str, where: str) -> str:

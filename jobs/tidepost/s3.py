@@ -1,7 +1,8 @@
 """Objects in a bucket of S3, or of a store that speaks as S3 does.
 
 Where the store is, and who asks, is what boto3 finds: `AWS_ENDPOINT_URL_S3`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, a
-profile, a role of the machine. Nothing of that is kept anywhere else.
+profile, a role of the machine; or what a connection says that a definition names (see `s3_account.py`). Nothing of
+that is kept anywhere else.
 
 Objects are written whole: until the request that writes one has succeeded, nobody sees anything of it.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from tidepost.errors import Misconfigured, Retryable
+from tidepost.s3_account import Account
 from tidepost.s3_errors import (
     CONDITION_FAILED,
     CREDENTIALS,
@@ -67,15 +69,19 @@ class Object:
 
 class Connection:
     """One client: it keeps its connections open, and renews credentials that end. Thread-safe; it is made when it is
-    first needed."""
+    first needed.
 
-    def __init__(self) -> None:
+    account: who asks, and where; what it leaves out is what boto3 finds
+    """
+
+    def __init__(self, account: Account | None = None) -> None:
+        self._account = account or Account()
         self._lock = threading.Lock()
 
     @staticmethod
-    def shared() -> Connection:
-        """The process's own; another one where the environment that boto3 looks at has changed."""
-        return _shared(tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
+    def shared(account: Account | None = None) -> Connection:
+        """The process's own of an account; another one where the environment that boto3 looks at has changed."""
+        return _shared(account, tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
 
     @property
     def client(self) -> S3Client:
@@ -85,8 +91,7 @@ class Connection:
 
     @cached_property
     def _client(self) -> S3Client:
-        import boto3  # noqa: PLC0415 - heavy, and not needed by projects without S3
-        from botocore.config import Config  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415 - heavy, and not needed by projects without S3
 
         config = Config(
             connect_timeout=10,
@@ -99,14 +104,14 @@ class Connection:
         )
         with told("s3", "", "opening it"):
             try:
-                return boto3.session.Session().client("s3", config=config)
+                return self._account.client(config)
             except ValueError:
                 raise Misconfigured("s3: the endpoint is no address", hint=CREDENTIALS) from None
 
 
 @cache
-def _shared(_: tuple[tuple[str, str], ...]) -> Connection:
-    return Connection()
+def _shared(account: Account | None, _: tuple[tuple[str, str], ...]) -> Connection:
+    return Connection(account)
 
 
 class Store:

@@ -8,45 +8,57 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from tidepost.s3 import Object, Store
+from tidepost.s3 import Connection, Object, Store
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 PROTOCOL: Final = "s3"
 
-_listed: WeakKeyDictionary[DuckDBPyConnection, dict[str, Object]] = WeakKeyDictionary()
-"""What is known of objects, by address, for each connection that can read them."""
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a connection of DuckDB knows: objects by address, and who asks for those of a bucket."""
+
+    objects: dict[str, Object] = field(default_factory=dict)
+    clients: dict[str, Connection] = field(default_factory=dict)
+
+
+_known: WeakKeyDictionary[DuckDBPyConnection, _Known] = WeakKeyDictionary()
 
 
 def readable(connection: DuckDBPyConnection, store: Store, objects: Iterable[Object] = ()) -> None:
-    """Let a connection read `s3://bucket/key`, as `Store.url` gives it, of any bucket, through a store's client.
+    """Let a connection read `s3://bucket/key`, as `Store.url` gives it, through a store's client; of a bucket that no
+    store was given for, through that of the first one.
 
     objects: of the store, as they were listed just now: the store is not asked about these before they are read
 
     An error of the store leaves DuckDB as `duckdb.Error` that begins with its name, such as `Retryable: `.
     """
-    listed = _listed.get(connection)
-    if listed is None:
-        listed = _listed[connection] = {}
-        connection.register_filesystem(_filesystem(store, listed))
-    listed.update((f"s3://{store.bucket}/{one.key}", one) for one in objects)
+    known = _known.get(connection)
+    if known is None:
+        known = _known[connection] = _Known()
+        connection.register_filesystem(_filesystem(store, known))
+    known.clients[store.bucket] = store.connection
+    known.objects.update((f"s3://{store.bucket}/{one.key}", one) for one in objects)
 
 
-def _filesystem(store: Store, listed: dict[str, Object]) -> Any:
+def _filesystem(store: Store, known: _Known) -> Any:
     """A filesystem as fsspec defines it, which is imported only where one is needed."""
     from fsspec import AbstractFileSystem  # noqa: PLC0415
     from fsspec.utils import glob_translate  # noqa: PLC0415
 
+    listed = known.objects
     looked_up: dict[str, Object] = {}
 
     def place(path: str) -> tuple[Store, str]:
         bucket, _, key = path.removeprefix("s3://").partition("/")
-        return Store(bucket, connection=store.connection), key
+        return Store(bucket, connection=known.clients.get(bucket, store.connection)), key
 
     def find(path: str) -> Object:
         found = listed.get(path) or looked_up.get(path)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from tidepost.arize_section import ArizeDefinition
 from tidepost.errors import Misconfigured
 from tidepost.fields import (
     Address,
@@ -37,6 +40,7 @@ from tidepost.fields import (
     parse_moment,
     shown,
 )
+from tidepost.mapping import MappingDefinition
 from tidepost.paths import check_template
 from tidepost.units import RejectLimit
 
@@ -114,8 +118,15 @@ class SourceDefinition(Section):
     postgres: SecretReference | None = Field(
         None,
         description="A PostgreSQL database that `query` or `table` reads, by the reference of its URL: `${NAME}` of "
-        "an environment variable that holds postgresql://USER:PASSWORD@HOST/DATABASE.",
-        examples=["${SCORING_DATABASE}"],
+        "an environment variable that holds postgresql://USER:PASSWORD@HOST/DATABASE, or `${airflow:ID}` of one of "
+        "Airflow's connections.",
+        examples=["${SCORING_DATABASE}", "${airflow:scoring}"],
+    )
+    s3: SecretReference | None = Field(
+        None,
+        description="Who reads files in S3, by reference: one of Airflow's connections of the type `aws`, or a "
+        "variable that holds such a connection's URI. By default, whom boto3 finds.",
+        examples=["${airflow:logs_in_s3}"],
     )
 
     @model_validator(mode="after")
@@ -131,6 +142,8 @@ class SourceDefinition(Section):
                 raise fault("belongs to a query or a table, not to files", key)
         if self.database and self.postgres:
             raise fault("there is `database` already; give one of them", "postgres")
+        if self.s3 and not any(name.startswith(("s3://", "${")) for name in self.files or ()):
+            raise fault("belongs to files in S3", "s3")
         if self.files is not None and not self.files:
             raise fault("is empty; name at least one file or glob", "files")
         if self.files is not None and not self.format:
@@ -263,13 +276,14 @@ class ArthurDefinition(Section):
     name: Name = Field(
         "arthur", description="The destination's name in the ledger, where its deliveries are found by it."
     )
-    url: Address = Field(description="The platform's address.", examples=["${ARTHUR_URL}"])
+    url: Address = Field(description="The platform's address.", examples=["${ARTHUR_URL}", "${airflow:arthur}"])
     organization: Referring | None = Field(
         None, description="The organization's id, where the key is good for several.", examples=["${ARTHUR_ORG}"]
     )
     api_key: SecretReference = Field(
-        description="The key, always by reference: `${NAME}` of an environment variable.",
-        examples=["${ARTHUR_API_KEY}"],
+        description="The key, always by reference: `${NAME}` of an environment variable, or "
+        "`${airflow:ID.password}` of one of Airflow's connections.",
+        examples=["${ARTHUR_API_KEY}", "${airflow:arthur.password}"],
     )
     model: Annotated[
         ModelReference, BeforeValidator(lengthen("partner_id"), json_schema_input_type=ModelReference | Text)
@@ -297,9 +311,40 @@ class ArthurDefinition(Section):
         examples=["certs/ca.pem"],
     )
 
+    request_rows: ClassVar[int | None] = None
+    """A request is a file, however many rows it has."""
 
-DestinationDefinition: TypeAlias = ArthurDefinition
-"""Every kind of destination; a second one makes it a union, told apart by `type`."""
+    @property
+    def model_name(self) -> str:
+        """The model as the definition names it."""
+        return self.model.partner_id or self.model.id or ""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What may not change under a job that has sent rows."""
+        model = self.model.model_dump(exclude_none=True)
+        return {"type": self.type, "organization": self.organization, "model": model}
+
+    def resolved(self, text: Callable[..., str | None], file: Callable[..., str | None]) -> Self:
+        """With each reference replaced: `text` and `file` take a value as written, and its keys."""
+        url, organization = (text(getattr(self, key), "destination", key) for key in ("url", "organization"))
+        ids = {key: text(getattr(self.model, key), "destination", "model", key) for key in ("partner_id", "id")}
+        update = {
+            "url": url,
+            "organization": organization,
+            "model": self.model.model_copy(update=ids),
+            "ca_file": file(self.ca_file, "destination", "ca_file"),
+        }
+        return self.model_copy(update=update)
+
+    def misfits(self, mapping: MappingDefinition) -> Iterator[PydanticCustomError]:
+        """Nothing: what Arthur takes is its model's to say."""
+        yield from ()
+
+
+DestinationDefinition: TypeAlias = Annotated[ArthurDefinition | ArizeDefinition, Field(discriminator="type")]
+"""Every kind of destination, told apart by `type`."""
+DESTINATIONS: Final = ("arthur", "arize")
 
 
 def _null(value: object) -> object:
@@ -327,4 +372,42 @@ class LimitsDefinition(Section):
     threads: Number = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         description="DuckDB's threads. Default: one for each CPU, at most 4.",
+    )
+
+
+def _mail(value: str) -> str:
+    name, at, host = value.partition("@")
+    if not (name and at and host) or "@" in host or any(sign.isspace() for sign in value):
+        raise fault(f"{shown(value)} is no mail address")
+    return value
+
+
+class AirflowDefinition(Section):
+    """How the job's DAG runs on Airflow. `schedule`, `timezone`, `owner` and `tags` stand at the top of the file."""
+
+    pool: Text = Field("default_pool", description="The pool that the job's tasks take their slots from.")
+    retries: Count = Field(
+        5,
+        description="How often a task is tried again after an error that a retry can mend. What no retry can mend "
+        "fails at once.",
+    )
+    retry_delay: Span = Field(
+        timedelta(minutes=1),
+        description="How long the first retry waits; each further one twice as long, an hour at most. A platform "
+        "that says when to come back is heeded.",
+    )
+    timeout: Span = Field(timedelta(hours=6), description="How long one task may take; then it is ended and retried.")
+    parallel: Number = Field(4, description="Cuts of one run that are uploaded at the same time.")
+    runs: Number = Field(4, description="Runs at the same time. For politeness: any number of them does no harm.")
+    freshness: Span | None = Field(
+        None,
+        description="How long after it is due a run may take until everything has arrived. Later, the job's people "
+        "are told the mark and how late it is.",
+        examples=["2h"],
+    )
+    notify: tuple[Annotated[Text, AfterValidator(_mail)], ...] = Field(
+        (),
+        description="Mail addresses that are told when a run fails or is late, by Airflow's connection "
+        "`smtp_default`.",
+        examples=[["delays@example.com"]],
     )

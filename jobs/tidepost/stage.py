@@ -217,7 +217,7 @@ class Stage:
                     folder,
                     staged_schema(reader.schema, tuple(target.staged)),
                     partition=options.partition,
-                    rows=options.file_rows,
+                    rows=self.job.file_rows,
                     size=options.file_bytes,
                 )
             )

@@ -41,6 +41,8 @@ from tidepost.turns import in_turn
 from tidepost.world import World
 
 MOST_CUTS = 500
+GIVEN_UP = 3_600.0
+"""Seconds without a cut that is done, after which nobody works on a range any more that was asked for."""
 TO_SEND = (DeliveryState.TODO, DeliveryState.SENDING)
 PAUSES = (FIRST_POLL, 1.0)
 """Seconds between the looks of one `settle`: only two that see the same let it ask for ids."""
@@ -209,11 +211,13 @@ def settle(world: World, *, notice: Notice, stop: threading.Event, cuts: Sequenc
 
 
 def _left(world: World, stream: Stream, request: Request) -> Sequence[Cut]:
-    """What a request finishes of others: an incremental one the incremental scans that were left open."""
+    """What a request finishes of others: an incremental one what is new and open, and of ranges that somebody asked
+    for what was given up; one for a range nothing."""
     if request.window is not None:
         return ()
-    kinds = (ScanKind.INCREMENTAL, ScanKind.LOOKBACK)
-    return [cut for cut in world.ledger.plans.open_cuts(stream) if cut.kind in kinds]
+    plans, new = world.ledger.plans, (ScanKind.INCREMENTAL, ScanKind.LOOKBACK)
+    given_up = {cut.id for cut in plans.left(stream, GIVEN_UP)}
+    return [cut for cut in plans.open_cuts(stream) if cut.kind in new or cut.id in given_up]
 
 
 def _send(tools: Tools, outcome: Outcome, delivery: Delivery) -> Parcel | None:

@@ -16,11 +16,14 @@ from tidepost.model import StreamName
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
+    from tidepost.arize_section import ArizeDefinition
     from tidepost.cursor import CursorType
-    from tidepost.job import Job
+    from tidepost.job import ArthurDefinition, Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Drops, Source, StagingArea
     from tidepost.project import Project
+    from tidepost.reference import Secret
+    from tidepost.s3 import Connection
     from tidepost.world import World
 
 CACHE: Final = Path(".tidepost", "cache")
@@ -53,7 +56,7 @@ def wire(
         staging=staging,
         records=staging,
         ledger=ledger,
-        destinations=(destination_of(resolved, env, sleep=sleep),),
+        destinations=(destination_of(resolved, env, clock=clock, sleep=sleep),),
         engine=engine,
         owner=this_process(),
         clock=clock,
@@ -67,7 +70,7 @@ def wire(
         job=labels,
         source=source_of(labels, engine, env),
         identity=identity_of(labels),
-        drops=drops_of(labels),
+        drops=drops_of(labels, env),
     )
     return replace(world, labels=of_labels)
 
@@ -95,7 +98,7 @@ def staging_of(project: Project, env: Mapping[str, str] | None = None) -> Stagin
         from tidepost.s3 import Store  # noqa: PLC0415
         from tidepost.staging.s3 import S3Staging  # noqa: PLC0415
 
-        return S3Staging(Store.at(url), project.scratch(env))
+        return S3Staging(Store.at(url, s3_of(project.s3, env, "tidepost.yaml: s3")), project.scratch(env))
     from tidepost.staging.local import LocalStaging  # noqa: PLC0415
 
     if scheme not in ("", "file"):
@@ -104,6 +107,16 @@ def staging_of(project: Project, env: Mapping[str, str] | None = None) -> Stagin
             hint="Name a folder, or s3://BUCKET/PREFIX.",
         )
     return LocalStaging(Path(url.removeprefix("file://")))
+
+
+def s3_of(reference: Secret | None, env: Mapping[str, str] | None, where: str) -> Connection | None:
+    """The connection to S3 that a reference names; None where there is none. Raises Misconfigured."""
+    if reference is None:
+        return None
+    from tidepost.s3 import Connection  # noqa: PLC0415
+    from tidepost.s3_account import Account  # noqa: PLC0415
+
+    return Connection.shared(Account.of(resolve(str(reference), env, where=where), where))
 
 
 def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) -> Source:
@@ -123,15 +136,17 @@ def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) ->
         database=Path(source.database) if source.database else None,
         slack=None if source.slack is None else source.slack.total_seconds(),
         cache=job.root / CACHE,
+        s3=s3_of(source.s3, env, job.where("source", "s3")),
     )
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
 
 
-def drops_of(job: Job) -> Drops:
+def drops_of(job: Job, env: Mapping[str, str] | None = None) -> Drops:
     from tidepost.sources.drops import DroppedFiles  # noqa: PLC0415
 
     files = None if job.ground_truth is None else job.ground_truth.files
-    return DroppedFiles(() if files is None else files.paths, None if files is None else files.format)
+    s3 = s3_of(job.source.s3, env, job.where("source", "s3"))
+    return DroppedFiles(() if files is None else files.paths, None if files is None else files.format, s3)
 
 
 def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
@@ -148,14 +163,24 @@ def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
 
 
 def destination_of(
-    job: Job, env: Mapping[str, str] | None = None, *, sleep: Callable[[float], None] = time.sleep
+    job: Job,
+    env: Mapping[str, str] | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Destination:
+    """The adapter of a resolved job's destination. `clock` is what it measures timestamps by."""
+    to = job.destination
+    key = resolve(str(to.api_key), env, where=job.where("destination", "api_key"))
+    return _arthur(job, to, key, sleep) if to.type == "arthur" else _arize(job, to, key, clock, sleep)
+
+
+def _arthur(job: Job, to: ArthurDefinition, key: str, sleep: Callable[[float], None]) -> Destination:
     from tidepost.destinations.arthur import ArthurDestination, ArthurOptions  # noqa: PLC0415
 
-    to = job.destination
     options = ArthurOptions(
         url=to.url,
-        api_key=resolve(str(to.api_key), env, where=job.where("destination", "api_key")),
+        api_key=key,
         organization=to.organization,
         model=to.model.id or to.model.partner_id or "",
         model_is_id=to.model.id is not None,
@@ -168,6 +193,41 @@ def destination_of(
         name=to.name,
     )
     return ArthurDestination(options, sleep=sleep)
+
+
+def _arize(
+    job: Job, to: ArizeDefinition, key: str, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> Destination:
+    from tidepost.destinations.arize import ArizeDestination, ArizeOptions  # noqa: PLC0415
+
+    options = ArizeOptions(
+        url=to.url,
+        api_key=key,
+        space_id=to.space_id,
+        model=to.model,
+        version=to.version,
+        environment=to.environment,
+        model_type=to.model_type,
+        batch_id=to.batch_id or "",
+        predictions=tuple(one.name for one in job.mapping.predictions),
+        inputs=tuple(one.name for one in job.mapping.inputs),
+        non_inputs=tuple(one.name for one in job.mapping.non_inputs),
+        prediction_label=to.prediction_label or "",
+        prediction_score=to.prediction_score or "",
+        actual_label=to.actual_label or "",
+        actual_score=to.actual_score or "",
+        group=to.group or "",
+        rank=to.rank or "",
+        shap=dict(to.shap),
+        request_rows=to.request_rows,
+        request_bytes=to.request_bytes,
+        timeout=to.timeout.total_seconds(),
+        retries=to.retries,
+        connections=to.connections,
+        ca_file=Path(to.ca_file) if to.ca_file else None,
+        name=to.name,
+    )
+    return ArizeDestination(options, clock=clock, sleep=sleep)
 
 
 def identity_of(job: Job) -> dict[str, str]:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.benchmarks.cases import postgres
+from tests.benchmarks.cases.arize import arize
 from tests.benchmarks.cases.delivery import delivery, latency
 from tests.benchmarks.cases.files import last_day, year
 from tests.benchmarks.cases.ledger import nothing
@@ -25,6 +26,7 @@ CASES: dict[str, Callable[[Data], AbstractContextManager[Case]]] = {
     "lookback": lookback,
     "delivery": delivery,
     "latency": latency,
+    "arize": arize,
     "nothing": nothing,
     "year": year,
     "last-day": last_day,

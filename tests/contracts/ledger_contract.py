@@ -340,6 +340,42 @@ class LedgerContract:
         coverage = ledger.plans.coverage(stream_of(ledger))
         assert (coverage.scanned, coverage.planned) == ({"": Ranges((Range(0, 10),))}, {})
 
+    def test_what_is_left_is_open_and_of_a_request_that_nobody_worked_on_for_long(
+        self, ledger: SqlLedger, clock: Clock
+    ) -> None:
+        first = plan(ledger, cut(0, 10), cut(10, 20))
+        clock.now += 50
+        second = plan(ledger, cut(20, 30))
+        stream = stream_of(ledger)
+        assert ledger.plans.left(stream, 51) == ()
+        assert ledger.plans.left(stream, 50) == first
+        publish(ledger, first[0])
+        assert ledger.plans.left(stream, 50) == (), "one of its cuts was done just now"
+        clock.now += 60
+        assert ledger.plans.left(stream, 50) == (first[1], *second)
+
+    def test_tallies_and_deliveries_are_those_of_the_cuts_that_were_asked_about(self, ledger: SqlLedger) -> None:
+        first, second, third = plan(ledger, cut(0, 10), cut(10, 20), cut(20, 30))
+        stream = stream_of(ledger)
+        one = publish(ledger, first, to=("arthur", "arize"), duplicates=2, rejected={"bad": 1})
+        other = publish(ledger, second)
+        assert [each.destination for each in ledger.deliveries.of(stream, [first.id])] == ["arthur", "arize"]
+        assert ledger.deliveries.of(stream, [first.id, second.id, third.id])[0] == one
+        assert ledger.deliveries.of(stream, [second.id, third.id]) == (other,)
+        assert ledger.deliveries.of(stream, []) == ()
+        assert ledger.plans.tallies(stream, [first.id, third.id]) == {
+            first.id: Tally(6, 3, duplicates=2, rejected={"bad": 1})
+        }
+
+    def test_since_when_a_delivery_is_unknown_stays_until_it_changes(self, ledger: SqlLedger, clock: Clock) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        delivery = publish(ledger, one)
+        assert delivery.unknown is None
+        delivery = move(ledger, delivery, DeliveryState.SENDING, DeliveryState.UNKNOWN)
+        clock.now += 100
+        assert ledger.deliveries.current(delivery).unknown == clock.now - 100
+        assert move(ledger, delivery, DeliveryState.SENT).unknown is None
+
     def test_a_cut_that_is_done_leaves_a_bucket_in_place_of_those_it_meets(self, ledger: SqlLedger) -> None:
         ends = [(-10, 0), (0, 10), (10, 20), (20, 30)]
         for number, one in enumerate(plan(ledger, *[cut(*between) for between in ends])):

@@ -1,8 +1,7 @@
-"""What the crash tests share. Some are left out unless a variable chooses them."""
+"""What the crash tests share."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from multiprocessing.context import ForkServerContext
@@ -12,25 +11,6 @@ import pytest
 from tests.crash.orders import Site, site_of
 from tests.forkserver import forkserver
 from tests.world import Platform, World
-
-CHOSEN = {
-    "debian": ("needs programs of Debian's", "TIDEPOST_TEST_DEBIAN"),
-    "every_point": ("takes long, and adds to what a sample shows", "TIDEPOST_TEST_EVERY_POINT"),
-}
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for name, (why, variable) in CHOSEN.items():
-        config.addinivalue_line("markers", f"{name}: {why}; chosen by {variable}=1")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    unchosen = [name for name, (_, variable) in CHOSEN.items() if os.environ.get(variable) != "1"]
-    left_out = [item for item in items if any(item.get_closest_marker(name) is not None for name in unchosen)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tidepost.airflow.dags import upload_dags
+    from tidepost.airflow.hooks import ArthurHook
+    from tidepost.airflow.operators import ReconcileOperator, UploadOperator
 
-__all__ = ["upload_dags"]
+__all__ = ["ArthurHook", "ReconcileOperator", "UploadOperator", "upload_dags"]
 
-_WHERE: Final = {"upload_dags": "dags"}
+_WHERE: Final = {
+    "ArthurHook": "hooks",
+    "ReconcileOperator": "operators",
+    "UploadOperator": "operators",
+    "upload_dags": "dags",
+}
 
 
 def __getattr__(name: str) -> Any:

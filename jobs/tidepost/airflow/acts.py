@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tidepost import steps
+from tidepost.airflow import lineage
 from tidepost.airflow.asked import Asked, Mode
-from tidepost.airflow.telling import Teller, compared, cut_line, planned_lines, summary
+from tidepost.airflow.comparing import open_again
+from tidepost.airflow.lineage import Flow
+from tidepost.airflow.telling import Teller, cut_line, planned_lines, summary
 from tidepost.airflow.world import Opened
-from tidepost.cursor import CursorKind, CursorType
-from tidepost.errors import Differs, Misconfigured, Refused, Retryable
+from tidepost.cursor import CursorKind
+from tidepost.errors import Refused, Retryable
 from tidepost.leases import LEASE_SECONDS
-from tidepost.ledger.owner import this_person
 from tidepost.model import Request, ScanKind
 from tidepost.prospect import prospect
-from tidepost.ranges import Range
-from tidepost.reconcile import Reconciled, Reconciling, Scope
-from tidepost.resend import reopen
-from tidepost.run import registered
+from tidepost.reference import resolve
 from tidepost.status import JobStatus, read_status
 from tidepost.steps import Begun, Standing, Uploaded
 from tidepost.texts import count, short, span
@@ -37,7 +37,7 @@ def begin(it: Opened, what: Asked, *, most: int, tell: Teller) -> Begun:
     if what.mode is Mode.RECONCILE:
         return Begun()
     if what.mode is Mode.RESEND:
-        return Begun(done=_reopen(it, what, tell))
+        return Begun(done=open_again(it, what, tell))
     kind = it.world.source.cursor()
     window = what.window(kind)
     request = Request(what.key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
@@ -120,7 +120,7 @@ def settle(it: Opened, cuts: Sequence[int], *, since: float, tell: Teller, stop:
 def in_time(it: Opened, standing: Standing, *, since: float, deadline: float | None) -> None:
     """Raises Retryable, telling what is missing, where the deadline is over."""
     waited = time.time() - since
-    loading = it.job.destination.loading.total_seconds()
+    loading = max(one.loading for one in it.world.destinations)
     if waited < (max(LEAST_DEADLINE, 4 * loading) if deadline is None else deadline):
         return
     missing = standing.rows - standing.arrived - standing.refused
@@ -132,93 +132,65 @@ def in_time(it: Opened, standing: Standing, *, since: float, deadline: float | N
     )
 
 
-def report(it: Opened, standing: Standing, cuts: int, *, tell: Teller) -> dict[str, Any]:
-    """Tell what became of a run, once nothing is waited for, and return its counts.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a run.
 
-    Raises Refused, naming the command that lets it go, where too many rows were rejected.
+    counts:  as its XCom has them
+    hours:   rows that arrived, by hour of event time
+    retries: requests that were made again
+    mark:    at the destination, as text
+    lag:     seconds from there to now; None where the mark is no time
+    flow:    where the rows that arrived came from and went to
+    held:    what to do about slices that are held, or None
     """
+
+    counts: Mapping[str, Any]
+    hours: Mapping[int, int]
+    retries: int
+    mark: str | None
+    lag: float | None
+    flow: Flow
+    held: Refused | None
+
+
+def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller) -> Report:
+    """Tell what became of a run, once nothing is waited for."""
     status = read_status(it.job, it.ledger, it.world.clock())
-    marks = {where.name: where.mark for one in status.streams for where in one.destinations}
-    lag = max((where.lag or 0.0 for one in status.streams for where in one.destinations), default=0.0)
-    tell.tell(f"{it.job.name}\n{summary(standing, cuts, marks)}")
-    if standing.held:
-        raise _held(status, standing.held)
-    return {
-        "cuts": cuts,
+    places = [where for one in status.streams for where in one.destinations]
+    marks = {where.name: where.mark for where in places}
+    lag = max((where.lag for where in places if where.lag is not None), default=None)
+    tell.tell(f"{it.job.name}\n{summary(standing, len(cuts), marks)}")
+    hours, size, retries = _arrived(it, cuts)
+    counts = {
+        "cuts": len(cuts),
         "rows": standing.tally.published,
         "arrived": standing.arrived,
         "refused": standing.refused,
         "duplicates": standing.tally.duplicates,
         "rejected": standing.tally.rejects,
-        "lag": round(lag, 3),
+        "lag": None if lag is None else round(lag, 3),
     }
+    held = _held(status, standing.held) if standing.held else None
+    moved = _flow(it, standing.tally.scanned, standing.rows, size, standing.arrived)
+    return Report(counts, hours, retries, next(iter(marks.values()), None), lag, moved, held)
 
 
-def compare(it: Opened, start: str | None, end: str | None, *, by_event: bool, tell: Teller) -> dict[str, Any]:
-    """Compare all sides and return the counts. Raises Differs where rows are lost, missing or doubled."""
-    result = _reconciled(it, scope_of(it.world.source.cursor(), start, end, by_event=by_event), source=True)
-    tell.tell(f"{it.job.name}: compared\n{compared(result)}")
-    total = result.total
-    there = {
-        name: {each: getattr(one, each) for each in ("arrived", "in_flight", "held", "lost", "doubled")}
-        for name, one in total.there.items()
-    }
-    if not result.agrees:
-        parts = [f"{one['lost']:,} lost at {name}" for name, one in there.items() if one["lost"]]
-        parts += [f"{one['doubled']:,} doubled at {name}" for name, one in there.items() if one["doubled"]]
-        parts += [f"{total.here.missing:,} missing here"] if total.here.missing else []
-        raise Differs(
-            f"{it.job.name}: of {count(total.here.source, 'row')} {', '.join(parts)}",
-            safe="Nothing was changed.",
-            hint=f"Send what is not there: mode resend, or  tidepost reconcile {it.job.name} --repair",
-        )
-    return {"source": total.here.source, "published": total.here.published, "at": there}
+def flow(it: Opened, done: Uploaded) -> Flow:
+    """Where a cut's rows came from and went to."""
+    return _flow(it, done.scanned, done.rows, done.size, done.rows if done.sent else 0)
 
 
-def scope_of(kind: CursorKind, start: str | None, end: str | None, *, by_event: bool) -> Scope:
-    """What two texts ask to compare; all that was scanned where there are none. Raises Misconfigured."""
-    if not start and not end:
-        return Scope()
-    if not start or not end:
-        raise Misconfigured("a range needs both its start and its end", safe="Nothing was compared.")
-    of = CursorKind(CursorType.TIMESTAMP, zone=kind.zone or "UTC") if by_event else kind
-    first, last = of.parse(start), of.parse(end)
-    if last <= first:
-        raise Misconfigured(f"the range from {start} to {end} is empty", safe="Nothing was compared.")
-    if by_event:
-        return Scope(events=Range(first // 1000, -(-last // 1000)))
-    return Scope(cursor=Range(first, last))
-
-
-def _reopen(it: Opened, what: Asked, tell: Teller) -> tuple[int, ...]:
-    """Open again what a platform lost; with a dry run only tell of it. Returns the cuts of what was opened."""
-    scope = scope_of(it.world.source.cursor(), what.start, what.end, by_event=what.by_event)
-    result = _reconciled(it, scope, source=False)
-    lost = {name: dict(of) for name, of in result.lost.items() if of}
-    for name, of in lost.items():
-        would = "would be" if what.dry_run else "are"
-        tell.tell(f"{count(sum(of.values()), 'row')} of {count(len(of), 'slice')} lost at {name} {would} sent again")
-    if not lost:
-        tell.tell(f"{it.job.name}: everything that had arrived is there")
-    stream = it.stream
-    if what.dry_run or not lost or stream is None:
-        return ()
-    why = f"run {what.key.rpartition('/')[0]}: rows are not there any more"
-    reopened, stopped = reopen(it.world, it.ledger, stream, lost, who=this_person(), why=why)
-    worst = stopped.worst()
-    if worst is not None and not reopened:
-        raise worst
-    return tuple(sorted({it.ledger.deliveries.contents(one)[0].cut for one in reopened}))
-
-
-def _reconciled(it: Opened, scope: Scope, *, source: bool) -> Reconciled:
-    stream = it.stream
-    if stream is None:
-        raise Misconfigured(f"{it.job.name} never ran", hint=f"Trigger a run of {it.job.name} first.")
-    registered(it.world)
-    with it.world.engine.connect() as connection:
-        comparing = Reconciling(it.world, it.ledger, stream, connection)
-        return comparing.reconcile(scope, it.world.destinations, source=source)
+def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
+    job, source = it.world.job, it.job.source.postgres
+    url = None if source is None else resolve(str(source), it.env)
+    prefix = "" if it.stream is None else it.stream.prefix
+    staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
+    read = lineage.sources(job, url)
+    return Flow(
+        tuple(lineage.counted(one, rows=scanned) for one in read) if len(read) == 1 else read,
+        (lineage.counted(staged, rows=rows, size=size), lineage.counted(lineage.model(job), rows=sent)),
+    )
 
 
 def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: Teller) -> int:
@@ -230,6 +202,23 @@ def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: T
     runs = -(-len(found.cuts) // most)
     tell.tell(f"{it.job.name}: {count(len(found.cuts), 'cut')} in {count(runs, 'run')}, about {count(rows, 'row')}")
     return rows
+
+
+def _arrived(it: Opened, cuts: Sequence[int]) -> tuple[dict[int, int], int, int]:
+    """Rows of the slices of some cuts that arrived, by hour of event time; the bytes of these slices; and the
+    requests that were made again."""
+    stream = it.stream
+    hours: Counter[int] = Counter()
+    seen: set[int] = set()
+    size = retries = 0
+    for one in it.ledger.deliveries.of(stream, cuts) if stream is not None else ():
+        became, sends = it.ledger.deliveries.contents(one)
+        retries += sum(send.attempt > 1 for send in sends)
+        if one.state == "closed" and one.sequence not in seen:
+            hours.update(became.hours)
+            size += became.size
+            seen.add(one.sequence)
+    return dict(hours), size, retries
 
 
 def _held(status: JobStatus, held: int) -> Refused:

@@ -11,6 +11,7 @@ Nothing here needs Airflow to be imported.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 BACKFILL: Final = "backfill"
 """The type of the runs that `airflow backfill create` makes, also of older runs that it takes over."""
+
+KEYS: Final = ("mode", "from", "to", "by_event", "dry_run")
+"""What the form asks for."""
 
 
 class Mode(StrEnum):
@@ -61,7 +65,7 @@ class Asked:
     def window(self, kind: CursorKind) -> Range | None:
         """The range of the cursor that is asked for; None where none is. Not for ranges by event.
 
-        A data interval is an instant where the cursor is a date: then it means the days that begin in it.
+        Where the cursor is a date and a text is a time, the range is of the whole days that it touches.
         Misconfigured: a text names no position, or the range is empty.
         """
         from tidepost.ranges import Range  # noqa: PLC0415
@@ -74,7 +78,7 @@ class Asked:
                 safe="Nothing was scanned.",
                 hint='Trigger the DAG by hand, with mode "range" and the first and last position.',
             )
-        start, end = _position(kind, self.start), _position(kind, self.end)
+        start, end = _position(kind, self.start), _position(kind, self.end, last=True)
         if end <= start:
             raise _empty(self.start, self.end)
         return Range(start, end)
@@ -90,6 +94,7 @@ def asked(context: Mapping[str, Any]) -> Asked:
     if run_type == BACKFILL:
         mode = Mode.RANGE if mode is Mode.INCREMENTAL else mode
         start, end = (_text(run.data_interval_start), _text(run.data_interval_end))
+    _check_keys(run.conf or {})
     _check(mode, start, end, by_event=by_event)
     what = {"mode": mode.value, "from": start, "to": end, "by_event": by_event}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
@@ -97,6 +102,18 @@ def asked(context: Mapping[str, Any]) -> Asked:
     if run_type == BACKFILL:
         key += f"/{run.clear_number or 0}"
     return Asked(mode, start, end, by_event, dry_run, key, run_type)
+
+
+def _check_keys(conf: Mapping[str, Any]) -> None:
+    """Airflow lets a run be given any key; one that is misspelt must not go unseen. Raises Misconfigured."""
+    for key in conf:
+        near = difflib.get_close_matches(key, KEYS, n=1) if key not in KEYS else []
+        if near:
+            raise Misconfigured(
+                f'the run was given "{key}"; did you mean "{near[0]}"?',
+                safe="Nothing was done.",
+                hint="Trigger it again.",
+            )
 
 
 def _check(mode: Mode, start: str | None, end: str | None, *, by_event: bool) -> None:
@@ -139,14 +156,15 @@ def _instant(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _position(kind: CursorKind, text: str) -> int:
+def _position(kind: CursorKind, text: str, *, last: bool = False) -> int:
     from tidepost.cursor import CursorType, parse_instant  # noqa: PLC0415
 
     if kind.type is CursorType.DATE and len(text.strip()) > len("2013-01-03"):
         try:
-            return kind.floor(parse_instant(text, zone=kind.zone or "UTC"))
+            instant = parse_instant(text, zone=kind.zone or "UTC")
         except ValueError as error:
             raise Misconfigured(f"{text!r} is not a date: {error}") from None
+        return kind.floor(instant - 1) + 1 if last else kind.floor(instant)
     return kind.parse(text)
 
 

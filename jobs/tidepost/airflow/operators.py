@@ -11,20 +11,31 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from tidepost.airflow import lineage, metrics
 from tidepost.airflow.asked import Asked, Mode, asked
+from tidepost.airflow.assets import announce
 from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
 from tidepost.errors import Retryable
+from tidepost.texts import count, span
+
+if TYPE_CHECKING:
+    from tidepost.airflow.acts import Report
 
 BEGUN = "begun"
 """The XCom of a plan beside its cuts, see `acts.announced`."""
 MOST_CUTS = 500
+
+
+class NotPlanned(AirflowFailException):
+    """The task that was to plan failed, and people were told why: nothing is left to do, or to tell."""
 
 
 class JobOperator(BaseOperator):
@@ -38,6 +49,12 @@ class JobOperator(BaseOperator):
         super().__init__(**options)
         self.job = job
         self.project = project
+
+    _flow: lineage.Flow | None = None
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """What OpenLineage is told of the task: the rows that it moved, none where nothing was done."""
+        return lineage.facets(self._flow)
 
     def on_kill(self) -> None:
         """End in order: what is on its way is finished or written down, the rest is left for the next try."""
@@ -106,8 +123,11 @@ class CutOperator(JobOperator):
             done = acts.upload(
                 it, int(self.cut), begun.get("null_cursors", 0), tell=self._teller, stop=self._stopping
             )
-        self._teller.tell(cut_line(done))
-        self._unless_stopped()
+            self._teller.tell(cut_line(done))
+            self._unless_stopped()
+            metrics.of_cut(it.job.name, done)
+            if not done.before and done.elsewhere is None:
+                self._flow = acts.flow(it, done)
         return acts.counted(done)
 
 
@@ -133,10 +153,24 @@ class WaitingOperator(JobOperator):
             standing = acts.settle(it, cuts, since=since, tell=self._teller, stop=self._stopping)
             self._unless_stopped()
             if standing.done:
-                return acts.report(it, standing, len(cuts), tell=self._teller)
+                return self._report(context, it, acts.report(it, standing, cuts, tell=self._teller))
             acts.in_time(it, standing, since=since, deadline=self.deadline)
-        self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
+        missing = f"{count(standing.waiting, 'delivery is', 'deliveries are')} loading"
+        missing += f", {count(len(standing.unfinished), 'cut is', 'cuts are')} left" if standing.unfinished else ""
+        self._teller.tell(f"{missing}; looking again in {span(standing.wait)}")
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
+
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        """Tell Airflow what arrived, and fail where slices are held."""
+        name, counts = it.job.name, dict(report.counts)
+        metrics.of_run(
+            name, arrived=counts["arrived"], refused=counts["refused"], retries=report.retries, lag=report.lag
+        )
+        partition = it.job.staging.partition
+        announce(context, job=name, partition=partition, rows=counts["arrived"], hours=report.hours, mark=report.mark)
+        if report.held is not None:
+            raise report.held
+        return counts
 
 
 class ConfirmOperator(WaitingOperator):
@@ -160,17 +194,15 @@ class ConfirmOperator(WaitingOperator):
         self.plan = plan
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import acts, comparing  # noqa: PLC0415
 
         ti, what = context["ti"], asked(context)
         begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
         if begun is None:
-            raise Retryable(
-                f"{self.job}: task {self.plan} did not plan", hint="Its log says why; clear it to try again."
-            )
+            raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
-                return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
+                return comparing.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
         if what.dry_run:
             self._teller.tell("a dry run: nothing was sent")
             return {}
@@ -219,17 +251,25 @@ class UploadOperator(WaitingOperator):
                     self._unless_stopped()
                     done = acts.upload(it, cut, begun.null_cursors, tell=self._teller, stop=self._stopping)
                     self._teller.tell(cut_line(done))
+                    metrics.of_cut(it.job.name, done)
                 if not begun.more:
                     break
                 number += 1
                 what = acts.following(what, begun, number)
         return self.resume(context, {"since": time.time(), "cuts": cuts})
 
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        self._flow = report.flow  # a confirm has none: its run's cuts have told theirs
+        return super()._report(context, it, report)
+
     def _asked(self, context: Mapping[str, Any]) -> Asked:
         """What a run's form would ask; of its own for each task of a run."""
         mode = Mode.RANGE if self.start or self.end else Mode.INCREMENTAL
         form = {"mode": mode, "from": self.start, "to": self.end}
-        ti, found = context["ti"], asked({"dag_run": context["dag_run"], "params": form})
+        # What the run was given is the DAG's own matter.
+        of_run = ("dag_id", "run_id", "run_type", "data_interval_start", "data_interval_end", "clear_number")
+        run = SimpleNamespace(conf={}, **{name: getattr(context["dag_run"], name, None) for name in of_run})
+        ti, found = context["ti"], asked({"dag_run": run, "params": form})
         return replace(found, key=f"{found.key}/{ti.task_id}/{ti.map_index}")
 
 
@@ -259,7 +299,7 @@ class ReconcileOperator(JobOperator):
         self.by_event = by_event
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import comparing  # noqa: PLC0415
 
         with self._opened(context, looking=True) as it:
-            return acts.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)
+            return comparing.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)

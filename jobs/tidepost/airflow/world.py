@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ class Opened:
     job: Job
     ledger: SqlLedger
     world: World
+    env: Mapping[str, str] = field(repr=False)
 
     @property
     def stream(self) -> Stream | None:
@@ -37,16 +38,6 @@ class Opened:
         from tidepost.model import StreamName  # noqa: PLC0415 - the engine is imported while tasks run
 
         return self.ledger.plans.find(self.job.name, StreamName.INFERENCES)
-
-
-def project_of(project: str | None, dag_file: str | None = None) -> Project:
-    """The project of a root that was given; else that of `TIDEPOST_PROJECT`, else the nearest one above the DAG's
-    file. Raises Misconfigured."""
-    from tidepost.project import find_project, load_project  # noqa: PLC0415
-
-    if project is not None:
-        return load_project(Path(project).resolve())
-    return find_project(Path(dag_file) if dag_file else None)
 
 
 def job_of(project: Project, job: str) -> Job:
@@ -66,25 +57,30 @@ def job_of(project: Project, job: str) -> Job:
 def opened(project: str | None, job: str, *, dag_file: str | None = None, looking: bool = False) -> Iterator[Opened]:
     """A job's world; its connections are closed at the end. Raises Misconfigured as `wire` does.
 
+    project: its root; None: that of `TIDEPOST_PROJECT`, or the nearest above the DAG's file
+    job:     its name, or its file's path below the project's root
     looking: nothing is to be written: where there is no ledger yet, one that is thrown away takes its place
     """
+    from tidepost.airflow.connections import environment  # noqa: PLC0415
+    from tidepost.airflow.place import the_project  # noqa: PLC0415
     from tidepost.ledger import open_ledger  # noqa: PLC0415
     from tidepost.wire import existing_ledger_of, ledger_of, wire  # noqa: PLC0415
 
-    found = project_of(project, dag_file)
+    found = the_project(project, Path(dag_file).parent if dag_file else None)
     definition = job_of(found, job)
+    env = environment(found, definition)
     with ExitStack() as stack:
         if looking:
-            ledger = existing_ledger_of(found)
+            ledger = existing_ledger_of(found, env)
             if ledger is None:
                 scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="tidepost-"))
                 ledger = open_ledger(f"sqlite:///{scratch}/ledger.db")
         else:
-            ledger = ledger_of(found)
+            ledger = ledger_of(found, env)
         stack.enter_context(ledger)
-        world = wire(found, definition, ledger, clock=time.time)
+        world = wire(found, definition, ledger, env=env, clock=time.time)
         for destination in world.destinations:
             close = getattr(destination, "close", None)
             if close is not None:
                 stack.callback(close)
-        yield Opened(found, definition, ledger, world)
+        yield Opened(found, definition, ledger, world, env)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 
+from tidepost.sandbox.arize.page import arize_section, cells
+
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #d5d9e0; --dim: #5b6472; --bar: #2f6fde; --warn: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --line: #3a404b; --dim: #a0a8b5; --bar: #7aa7ff; --warn: #ff8a80; } }
@@ -29,16 +31,19 @@ _HEIGHT: Final = 100
 
 def render(
     models: Sequence[tuple[Mapping[str, Any], Sequence[tuple[str, int, int]]]],
+    spaces: Sequence[tuple[Mapping[str, Any], Sequence[tuple[str, int]]]],
     requests: Sequence[Mapping[str, Any]],
     faults: Sequence[Mapping[str, Any]],
 ) -> str:
     """The page as HTML, everything that came from outside escaped.
 
     models:    each model's numbers, and its rows and labels a day
+    spaces:    the numbers of Arize's models, and their rows a day
     requests:  the last requests, newest first
     faults:    the faults in force
     """
     parts = [_model(stats, days) for stats, days in models] or ["<p>No model is registered yet.</p>"]
+    parts += [arize_section(stats, _chart([(day, rows, 0) for day, rows in days])) for stats, days in spaces]
     if faults:
         listed = "".join(f"<li>{escape(_fault(fault))}</li>" for fault in faults)
         parts.append(f"<h2>Faults in force</h2><ul>{listed}</ul>")
@@ -48,7 +53,7 @@ def render(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>tidepost sandbox</title><style>{_STYLE}</style></head><body>"
         '<h1>tidepost sandbox</h1><p class="what">A local platform for trials, demos and tests. It speaks Arthur’s '
-        "ingestion API, but it is not Arthur.</p>" + "".join(parts) + "</body></html>"
+        "and Arize’s ingestion APIs, but it is neither.</p>" + "".join(parts) + "</body></html>"
     )
 
 
@@ -63,12 +68,7 @@ def _model(stats: Mapping[str, Any], days: Sequence[tuple[str, int, int]]) -> st
         ("rows refused", stats["refused_rows"], stats["refused_rows"] > 0),
         ("files loaded", f"{files['loaded']:,} of {files['accepted']:,}", False),
     ]
-    cells = "".join(
-        f"<div{' class=warn' if warn else ''}><dt>{name}</dt>"
-        f"<dd>{value if isinstance(value, str) else format(value, ',')}</dd></div>"
-        for name, value, warn in numbers
-    )
-    return f"<section><h2>{escape(stats['partner_model_id'])}</h2><dl>{cells}</dl>{_chart(days)}</section>"
+    return f"<section><h2>{escape(stats['partner_model_id'])}</h2><dl>{cells(numbers)}</dl>{_chart(days)}</section>"
 
 
 def _chart(days: Sequence[tuple[str, int, int]]) -> str:

@@ -122,6 +122,16 @@ class SandboxProcess:
         (found,) = self._call("GET", f"/sandbox/stats?model={quote(model_id, safe='')}")["models"]
         return dict(found)
 
+    def arize(self, space: str, model: str) -> dict[str, Any] | None:
+        """The numbers of a model at Arize's side (see `arize/store.py`), None where nothing of it came."""
+        found = self._call("GET", f"/sandbox/arize/stats?space={quote(space)}&model={quote(model)}")["models"]
+        return dict(found[0]) if found else None
+
+    def arize_records(self, space: str, model: str, ids: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """What of a model arrived at Arize's side, by prediction id: those asked for, or the first 10,000."""
+        asked = {"space": space, "model": model, "ids": list(ids)}
+        return {one["id"]: one for one in self._call("POST", "/sandbox/arize/records", asked)["records"]}
+
     def configure(self, **settings: Any) -> dict[str, Any]:
         """Changes settings while it runs (PATCH /sandbox/settings) and returns those in force."""
         return self._call("PATCH", "/sandbox/settings", settings)

@@ -17,6 +17,8 @@ from tidepost.sql import quote_literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from tidepost.s3 import Connection
+
 _SUFFIXES: Final = {"jsonl": "json", "ndjson": "json"}
 
 
@@ -25,11 +27,18 @@ class DroppedFiles:
 
     paths:  globs that begin at `/` or `s3://`
     format: of all files: parquet, csv or json; None: the suffix of each says it
+    s3:     how buckets are reached; None: as boto3 finds out
     """
 
-    def __init__(self, paths: Sequence[str], format: str | None) -> None:  # noqa: A002 - it is what definitions call it
+    def __init__(
+        self,
+        paths: Sequence[str],
+        format: str | None,  # noqa: A002 - it is what definitions call it
+        s3: Connection | None = None,
+    ) -> None:
         self._paths = tuple(paths)
         self._format = format
+        self._s3 = s3
         self._stores: dict[str, Store] = {}
 
     def found(self) -> Iterator[Drop]:
@@ -52,7 +61,7 @@ class DroppedFiles:
             yield Drop(file.path, file.version, store.modified(file))
 
     def _store(self, template: PathTemplate) -> Store:
-        return self._stores.setdefault(template.root, store_of(template.root))
+        return self._stores.setdefault(template.root, store_of(template.root, self._s3))
 
     def _format_of(self, path: str) -> str:
         if self._format is not None:

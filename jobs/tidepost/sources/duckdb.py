@@ -24,6 +24,8 @@ from tidepost.sql import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from tidepost.s3 import Connection
+
 BOUND_TYPES = {
     CursorType.DATE: "DATE",
     CursorType.INTEGER: "BIGINT",
@@ -42,6 +44,7 @@ class Origin:
     slack:    seconds by which rows may lie away from where a template says; None: its unit
     cache:    the folder for what is learnt of the files, kept if it is there; None: nothing is kept
     database: a DuckDB file that `query` or `table` reads, opened read-only
+    s3:       who reads files in S3; None: whom boto3 finds
     """
 
     files: tuple[str, ...] = ()
@@ -51,6 +54,7 @@ class Origin:
     database: Path | None = None
     slack: float | None = None
     cache: Path | None = None
+    s3: Connection | None = None
 
 
 class DuckDBSource:
@@ -245,18 +249,18 @@ def _files(origin: Origin, column: str, zone: str | None) -> Files:
         except ValueError as error:
             raise Misconfigured(f"source.files: {text} {error}") from None
         if template.root not in stores:
-            stores[template.root] = store_of(template.root)
+            stores[template.root] = store_of(template.root, origin.s3)
         patterns.append(Pattern(template, stores[template.root]))
     return Files(patterns, origin.format, column=column, zone=zone, slack=origin.slack, cache=origin.cache)
 
 
-def store_of(root: str) -> Store:
+def store_of(root: str, s3: Connection | None = None) -> Store:
     """What a template's root is in."""
     if not root.startswith("s3://"):
         return LocalFiles()
     from tidepost.sources.objects import S3Files  # noqa: PLC0415 - boto3 is heavy, and only needed here
 
-    return S3Files(root.removeprefix("s3://").rstrip("/"))
+    return S3Files(root.removeprefix("s3://").rstrip("/"), s3)
 
 
 def _survey_of(counted: Sequence[tuple[Range, int]], cursor: CursorColumn, nulls: int) -> Survey:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from tidepost.paths import is_glob, plain
-from tidepost.s3 import Object, Store
+from tidepost.s3 import Connection, Object, Store
 from tidepost.s3_duckdb import readable
 from tidepost.sources.listing import File, matches
 
@@ -19,8 +19,8 @@ class S3Files:
 
     far = True
 
-    def __init__(self, bucket: str) -> None:
-        self._store = Store(bucket)
+    def __init__(self, bucket: str, connection: Connection | None = None) -> None:
+        self._store = Store(bucket, connection=connection)
         self._root = f"s3://{bucket}/"
         self._objects: dict[str, Object] = {}
 

@@ -1,0 +1,61 @@
+"""A job in a few lines of Markdown, for the page of its DAG. References stay references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tidepost.job import Job, SourceDefinition
+from tidepost.units import duration_text
+
+_RUNS: Final = """\
+Each run uploads what is new, as the ledger knows it: a missed run is made up by the next, and a run that is cleared
+after it ended sends nothing. *Trigger* asks for a mode and a range; a *backfill* looks at each interval again. No row
+is sent twice by any of them.
+"""
+
+
+def describe(job: Job, file: str) -> str:
+    """The page of a job that `file` defines: its path from the project's root."""
+    cursor, to = job.cursor, job.destination
+    rows = [
+        ("defined in", f"`{file}`"),
+        ("source", _source(job.source)),
+        (
+            "new rows by",
+            f"`{cursor.column}` from {cursor.start}; settle {duration_text(cursor.settle)}, "
+            f"lookback {duration_text(cursor.lookback)}",
+        ),
+        ("id", f"`{job.mapping.partner_inference_id.text}`"),
+        ("inputs", _names([one.name for one in job.mapping.inputs])),
+        ("predictions", _names([one.name for one in job.mapping.predictions])),
+        ("non-inputs", _names([one.name for one in job.mapping.non_inputs])),
+        ("sends to", f"{to.type}, model `{to.model_name}` at `{to.url}`"),
+        ("schedule", f"`{job.schedule}`, {job.timezone}" if job.schedule else "by hand"),
+    ]
+    if job.airflow.freshness is not None:
+        rows.append(("arrives within", duration_text(job.airflow.freshness)))
+    if job.owner:
+        rows.append(("owner", job.owner))
+    table = "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(text)} |" for key, text in rows if text)])
+    parts = [job.description or "", table, _query(job.source), _RUNS]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _source(source: SourceDefinition) -> str:
+    place = f" of `{source.database}`" if source.database else f" of `{source.postgres}`" if source.postgres else ""
+    if source.files is not None:
+        return f"{source.format}: {_names(source.files)}"
+    return f"table `{source.table}`{place}" if source.table else f"query{place}, below"
+
+
+def _query(source: SourceDefinition) -> str:
+    return "" if source.query is None else f"```sql\n{source.query.strip()}\n```"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
