@@ -90,6 +90,19 @@ def test_a_range_of_labels_is_looked_at_again_by_hand(
     assert shown(world) == {"r000000": 1, "r000001": 2}
 
 
+def test_validate_checks_the_labels_against_source_and_model_too(world: World, tidepost: Shell) -> None:
+    of_labels(world)
+    world.log("monday", rows(1))
+    labels(world, "monday", [label(0, 1)])
+    told = tidepost.here("validate", "flights", "--connect").out
+    assert "ground truth: valid; cursor known_at (timestamp), 3 columns to send, which arthur takes" in " ".join(
+        told.split()
+    )
+    world.define(ground_truth={"attributes": {"lateness": "late"}})
+    told = tidepost.here("validate", "flights", "--connect", code=2).err
+    assert "lateness is not an attribute of the model" in told
+
+
 def test_files_of_labels_are_uploaded_by_hand_once(
     world: World, tidepost: Shell, upload: Callable[..., Ended]
 ) -> None:
