@@ -229,22 +229,21 @@ def _verdict(proof: Proof, seconds: float) -> str:
         rows = f"Each of the {count(proof.logged, 'row')} of the log arrived once. It took {span(seconds)}."
         if labels is None:
             return rows
+        known = f"Each of the {count(labels.logged, 'label')} that are known arrived with its value."
         return (
-            f"{rows}\nEach of the {count(labels.logged, 'label')} that are known arrived with its value. "
+            f"{rows}\n{known if labels.logged else 'No label is known yet.'} "
             f"{proof.to_come:,} are to come; {count(proof.never, 'flight')} get none, as they were cancelled or no "
             f"delay was recorded."
         )
-    differ = (
-        ""
-        if labels is None or labels.equal
-        else (
+    of_labels = ""
+    if labels is not None and not labels.equal:
+        of_labels = (
             f" {count(labels.missing, 'label')} did not arrive, {labels.wrong:,} have another value, "
             f"{labels.unknown:,} came from elsewhere."
         )
-    )
     return (
         f"Log and platform differ: {count(proof.missing, 'id')} of the log did not arrive, {proof.unknown:,} came "
-        f"from elsewhere, {count(proof.twice, 'row')} came twice.{differ}\n"
+        f"from elsewhere, {count(proof.twice, 'row')} came twice.{of_labels}\n"
         "If the sandbox's data or the ledger was removed by hand, remove .tidepost and log as well, and begin anew."
     )
 
