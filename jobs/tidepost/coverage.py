@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from tidepost.cursor import HOUR, format_instant
+from tidepost.dropping import SetAside, aside
 from tidepost.engine import Engine
 from tidepost.holding import held_now, inferences_of
 from tidepost.model import MICROSECONDS_AN_HOUR, Stream
@@ -49,12 +50,14 @@ class Coverage:
     orphans: those of them that wait longer than the job bears
     named:   some of the orphans' ids
     days:    the newest days of inferences, newest first
+    aside:   files of labels that could not be read
     """
 
     held: int
     orphans: int
     named: tuple[str, ...]
     days: tuple[Day, ...]
+    aside: tuple[SetAside, ...] = ()
 
 
 def coverage(
@@ -71,6 +74,7 @@ def coverage(
         sum(one.rows.num_rows for one in orphans),
         tuple(named),
         tuple(_days(engine, area, ledger, stream, days)),
+        tuple(aside(area, stream)),
     )
 
 

@@ -116,7 +116,7 @@ def due(
         dict(there.values),
     ).fetchall()
     rows = {cut: len(one.ids) for cut, one in held}
-    return tuple(Cut(0, ScanKind.REPAIR, Range(cut, cut + 1), LANE, rows[cut]) for (cut,) in found)
+    return tuple(Cut(0, ScanKind.INCREMENTAL, Range(cut, cut + 1), LANE, rows[cut]) for (cut,) in found)
 
 
 def relation(

@@ -279,7 +279,20 @@ class Job(Section):
         update: dict[str, Any] = {
             "source": found(self.source, "source"),
             "ground_truth": labels
-            and labels.model_copy(update={"source": found(labels.source, "ground_truth", "source")}),
+            and labels.model_copy(
+                update={
+                    "source": found(labels.source, "ground_truth", "source"),
+                    "files": labels.files
+                    and labels.files.model_copy(
+                        update={
+                            "paths": tuple(
+                                absolute(pattern_root, text(name, "ground_truth", "files", "paths", number) or "")
+                                for number, name in enumerate(labels.files.paths)
+                            )
+                        }
+                    ),
+                }
+            ),
             "destination": to.model_copy(
                 update={
                     "url": text(to.url, "destination", "url"),

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from tidepost.cursor import DAY, CursorType
+from tidepost.dropping import LANE as FILES
 from tidepost.holding import LANE, Held, inferences_of, read_held
 from tidepost.index import Index, Which, index_of, row_as_json
 from tidepost.model import Cut, ScanKind, Stream
@@ -34,7 +35,7 @@ from tidepost.rejects import NO_REJECTS
 from tidepost.repeats import DUPLICATE, KNOWN, rows_of, without
 from tidepost.shape import ID
 from tidepost.sql import quote_identifier
-from tidepost.versions import BY_QUERY, NO_VERSIONS, load_history, value_of
+from tidepost.versions import BY_FILE, BY_QUERY, NO_VERSIONS, load_history, value_of
 from tidepost.writer import KEYS, Draft
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ class Joiner:
     def join(self, stream: Stream, cut: Cut, drafts: Sequence[Draft], columns: Sequence[str]) -> Joined:
         """Look every label of a cut up. Raises Retryable where a file of either index is not readable."""
         before = read_held(self.records, stream, cut.range.start) if cut.lane == LANE else None
-        source = BY_QUERY if before is None else before.source
-        looked = self._inferences(stream, drafts, columns, source, scaled=before is not None)
+        by_file = cut.lane == FILES
+        source = before.source if before is not None else BY_FILE if by_file else BY_QUERY
+        looked = self._inferences(stream, drafts, columns, source, scaled=before is not None or by_file)
         joined = self._decided(stream, cut)
         rows = self._rows(drafts, columns, WAITING)
         since = self.now if before is None else before.since
@@ -165,7 +167,7 @@ class Joiner:
             published,
             ids="SELECT id FROM tidepost_labels",
         )
-        again = KNOWN if cut.kind is not ScanKind.INCREMENTAL and cut.lane != LANE else DUPLICATE
+        again = KNOWN if cut.kind is not ScanKind.INCREMENTAL else DUPLICATE
         self.connection.execute(
             "CREATE OR REPLACE TEMP TABLE tidepost_verdicts AS SELECT part, row, a.id, a.known, a.source, a.content, "
             "coalesce(a.inference, l.inference) AS inference, coalesce(a.event, l.event) AS event, a.label_at, "

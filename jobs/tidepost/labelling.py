@@ -9,8 +9,35 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tidepost.fields import Duration, IdTemplate, Schedule, Section, Text, fault, lengthen
 from tidepost.mapping import RESERVED, Attributes, MappingDefinition, TimestampDefinition
-from tidepost.sections import AnySource, CursorDefinition, LimitsDefinition
+from tidepost.sections import AnySource, CursorDefinition, FileFormat, Files, LimitsDefinition
 from tidepost.template import Template
+
+
+class FilesDefinition(Section):
+    """Files of labels that somebody drops, beside the source: each is uploaded once. Text or a list means `paths`."""
+
+    paths: Files = Field(
+        description="Files by name or glob, local (relative to the project's root) or in S3.",
+        examples=["drops/labels-*.csv", "s3://bucket/labels/*.parquet"],
+    )
+    format: FileFormat | None = Field(
+        None, description="What the files are. Default: the suffix of each, as for `source.files`."
+    )
+    known_at: Annotated[
+        TimestampDefinition | None,
+        BeforeValidator(lengthen("column"), json_schema_input_type=TimestampDefinition | Text),
+    ] = Field(
+        None,
+        description="The column that says when a label became known. Default, and where it is NULL: when the file "
+        "was modified.",
+    )
+    quiet: Duration = Field(
+        timedelta(minutes=5), description="How long a file must not have changed: it may still be written."
+    )
+
+
+def _paths(value: object) -> object:
+    return {"paths": value} if isinstance(value, (str, list, tuple)) else value
 
 
 class GroundTruthDefinition(Section):
@@ -36,6 +63,10 @@ class GroundTruthDefinition(Section):
         "labels.",
         examples=[["was_late"], {"was_late": {"column": "late", "type": "integer"}}],
     )
+    files: Annotated[
+        FilesDefinition | None,
+        BeforeValidator(_paths, json_schema_input_type=FilesDefinition | Text | list[Text]),
+    ] = Field(None, description="Files of labels that somebody drops.", examples=["drops/labels-*.csv"])
     schedule: Schedule | None = Field(
         None, description="When labels are uploaded. Default: with the inferences, after them.", examples=["@daily"]
     )
@@ -66,6 +97,8 @@ class GroundTruthDefinition(Section):
             names.add(name)
         if self.cursor.type == "uuid":
             raise fault("a UUID does not say which label is newer; use a time, a date or a number", "cursor", "type")
+        if self.files is not None and (self.cursor.type == "integer" or isinstance(self.cursor.start, int)):
+            raise fault("need a cursor that is a time or a date, to tell which label is newer", "files")
         return self
 
     def mapping(self, template: Template) -> MappingDefinition:

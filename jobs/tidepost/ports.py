@@ -111,6 +111,35 @@ class OfFiles(Protocol):
         columns."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A file of labels that somebody put down.
+
+    path:     absolute, or `s3://bucket/key`
+    version:  another one if its content may be another one: size, and ETag or time
+    modified: when, in seconds since 1970
+    """
+
+    path: str
+    version: str
+    modified: float
+
+
+class Drops(Protocol):
+    """Where files of labels are put down. Raises Retryable where there is no answer, Misconfigured where it may not
+    look."""
+
+    def found(self) -> Iterator[Drop]:
+        """The files that are there now."""
+
+    def now(self, path: str) -> Drop | None:
+        """One file as it is now; None where it is gone."""
+
+    def rows(self, connection: DuckDBPyConnection, drop: Drop) -> tuple[str, Mapping[str, str]]:
+        """SQL that reads a file that was listed, and its columns with their DuckDB types. Raises `duckdb.Error`,
+        Misconfigured."""
+
+
 # --------------------------------------------------------------------------------------------------- staging
 
 

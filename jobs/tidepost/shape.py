@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tidepost.errors import Misconfigured
-from tidepost.job import Attribute, MappingDefinition, Template
+from tidepost.job import Attribute, MappingDefinition, Template, TimestampDefinition
 from tidepost.model import MICROSECONDS_AN_HOUR, StreamName
 from tidepost.ports import CURSOR, FILE
 from tidepost.recast import FLOATS, INTEGER_TEXT, INTEGERS, ZONED, ZONED_TEXT, recast
@@ -107,7 +107,7 @@ def shape(
     with _noted(problems):
         values[ID] = _id(f"{section}.partner_inference_id", mapping.partner_inference_id, columns)
     with _noted(problems):
-        values[time] = _event(f"{section}.{time}", mapping, columns)
+        values[time] = instant(f"{section}.{time}", mapping.inference_timestamp, columns)
     with _noted(problems):
         if mapping.batch_id is not None:
             values[BATCH] = _id("mapping.batch_id", mapping.batch_id, columns)
@@ -314,21 +314,21 @@ def _cast(column: Column) -> str:
     return value
 
 
-def _event(key: str, mapping: MappingDefinition, columns: Mapping[str, str]) -> str:
-    """The event's time as TIMESTAMP WITH TIME ZONE."""
-    name, zone = mapping.inference_timestamp.column, mapping.inference_timestamp.timezone
+def instant(key: str, of: TimestampDefinition, columns: Mapping[str, str]) -> str:
+    """SQL of a column's time as TIMESTAMP WITH TIME ZONE. Raises Misconfigured, naming the key, where it is none."""
+    name, zone = of.column, of.timezone
     _present(key, name, columns)
-    of, column = columns[name], quote_identifier(name)
-    if of == ZONED:
+    kind, column = columns[name], quote_identifier(name)
+    if kind == ZONED:
         return column
-    if of not in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATE"):
+    if kind not in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATE"):
         raise Misconfigured(
-            f"{key}: column {name!r} is {of}, not a timestamp",
+            f"{key}: column {name!r} is {kind}, not a timestamp",
             hint="Cast it in source.query.",
         )
     if zone is None:
         raise Misconfigured(
-            f"{key}: column {name!r} is {of}, without a time zone",
+            f"{key}: column {name!r} is {kind}, without a time zone",
             hint=f"Say which zone its values are in: {key.rpartition('.')[2]}: {{column: {name}, timezone: UTC}}",
         )
     return f"(CAST({column} AS TIMESTAMP) AT TIME ZONE {quote_literal(zone)})"

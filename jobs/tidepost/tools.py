@@ -44,7 +44,16 @@ def equipped(world: World, stream: Stream, notice: Notice) -> Iterator[Tools]:
     with ExitStack() as stack:
         keeper = stack.enter_context(Keeper(ledger, world.owner))
         connection = stack.enter_context(world.engine.connect())
-        stage = Stage(job, world.source, world.staging, world.records, ledger, connection, _joiner(world, connection))
+        stage = Stage(
+            job,
+            world.source,
+            world.staging,
+            world.records,
+            ledger,
+            connection,
+            _joiner(world, connection),
+            world.drops,
+        )
         names = [destination.name for destination in world.destinations]
         publisher = Publisher(job, world.staging, world.records, ledger, keeper, names)
         confirmers: dict[str, Confirmer] = {}

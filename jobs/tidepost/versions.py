@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = "_tidepost/versions"
 BY_QUERY: Final = 0
+BY_FILE: Final = 1
 """Where a label came from, in the order in which sources win a draw."""
 
 NO_VERSIONS: Final = pa.table(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tidepost.cursor import CursorType
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.ports import Destination, Source, StagingArea
+    from tidepost.ports import Destination, Drops, Source, StagingArea
     from tidepost.project import Project
     from tidepost.world import World
 
@@ -62,7 +62,13 @@ def wire(
     labels = resolved.of_labels()
     if labels is None:
         return world
-    of_labels = replace(world, job=labels, source=source_of(labels, engine, env), identity=identity_of(labels))
+    of_labels = replace(
+        world,
+        job=labels,
+        source=source_of(labels, engine, env),
+        identity=identity_of(labels),
+        drops=drops_of(labels),
+    )
     return replace(world, labels=of_labels)
 
 
@@ -119,6 +125,13 @@ def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) ->
         cache=job.root / CACHE,
     )
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
+
+
+def drops_of(job: Job) -> Drops:
+    from tidepost.sources.drops import DroppedFiles  # noqa: PLC0415
+
+    files = None if job.ground_truth is None else job.ground_truth.files
+    return DroppedFiles(() if files is None else files.paths, None if files is None else files.format)
 
 
 def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tidepost.engine import Engine
 from tidepost.job import Job
-from tidepost.ports import Destination, Ledger, Records, Source, Staging
+from tidepost.ports import Destination, Drops, Ledger, Records, Source, Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class World:
     now:   seconds of a clock that does not jump, for what is waited for
     wait:  waits for an event, so many seconds at most; whether it was set
     labels: the world of the job's ground truth, which shares all but the job as it is seen and the source
+    drops: where files of labels are put down; of the labels' world alone
     """
 
     job: Job
@@ -36,3 +37,4 @@ class World:
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait
     identity: dict[str, str] = field(default_factory=dict)
     labels: World | None = None
+    drops: Drops | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.cli.conftest import NOW_TEXT, Ended, Shell
@@ -88,6 +88,25 @@ def test_a_range_of_labels_is_looked_at_again_by_hand(
     told = tidepost.here("backfill", "flights", "--stream", "ground_truth", *options).document
     assert (told["stream"], told["published"], told["known"]) == ("ground_truth", 1, 1)
     assert shown(world) == {"r000000": 1, "r000001": 2}
+
+
+def test_files_of_labels_are_uploaded_by_hand_once(
+    world: World, tidepost: Shell, upload: Callable[..., Ended]
+) -> None:
+    of_labels(world)
+    world.log("monday", rows(3))
+    labels(world, "monday", [label(0, 1)])
+    upload()
+    (world.root / "extra.csv").write_text("id,late,landed_at\nr000001,4,2024-05-01T15:00:00Z\n")
+    (world.root / "odd.csv").write_text("id,landed_at\nr000002,2024-05-01T15:00:00Z\n")
+    now = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    by_hand = ("ground-truth", "flights", "extra.csv", "odd.csv", "--now", now, "--json")
+    assert tidepost.here(*by_hand).document["published"] == 1
+    assert shown(world) == {"r000000": 1, "r000001": 4}
+    assert tidepost.here(*by_hand).document["cuts"] == 0
+    assert "set aside: " in tidepost.here("status", "flights").out
+    absent = tidepost.here("ground-truth", "flights", "none.csv", code=2)
+    assert "none.csv is not there" in absent.err
 
 
 def _coverage(tidepost: Shell, now: str) -> dict[str, Any]:

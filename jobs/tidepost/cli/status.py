@@ -104,6 +104,7 @@ def _labels(of: Coverage) -> Iterator[RenderableType]:
     if of.named:
         more = f", and {of.orphans - len(of.named):,} more" if of.orphans > len(of.named) else ""
         yield f"orphans: {', '.join(of.named)}{more}"
+    yield from (f"set aside: {one.path}: {one.error}" for one in of.aside)
 
 
 def _rows(of: JobStatus) -> Iterator[tuple[str, ...]]:
