@@ -107,11 +107,14 @@ def test_killed_and_run_again_it_ends_with_the_same_numbers(demo: Shell, port: i
     assert again["labels"]["arrived"] == again["landings"]["rows"] == 2_501
 
 
-def test_before_any_flight_has_landed_there_are_no_labels(tmp_path: Path) -> None:
-    done = Shell(tmp_path)("demo", "--now", "2013-01-01T10:45Z", "--port", "0", "--json").document
-    assert done["equal"]
-    assert done["total"]["arrived"] > 0
-    assert (done["labels"]["arrived"], done["labels"]["equal"]) == (0, True)
+def test_a_week_of_labels_that_is_dropped_as_a_file_is_picked_up(demo: Shell, port: int) -> None:
+    week = demo.here("demo", "--days", "7", "--port", str(port), "--json").document
+    assert week["equal"]
+    assert (week["reports"]["files"], week["reports"]["rows"]) == (1, 276)
+    assert week["labels"]["arrived"] == week["landings"]["rows"] + 276 == 6_007
+    assert [day["to_come"] for day in week["days"]] == [0, 0, 0, 0, 0, 0, 36]
+    before = demo.here("demo", "--days", "3", "--port", str(port), "--json").document
+    assert (before["equal"], before["labels"]["arrived"]) == (True, 6_007)
 
 
 def test_a_sandbox_that_runs_on_the_same_data_is_used(demo: Shell, port: int) -> None:

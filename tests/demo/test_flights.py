@@ -461,7 +461,7 @@ class TestTheProject:
     def test_reads_labels_that_landings_have(self, job: dict[str, Any]) -> None:
         truth = job["ground_truth"]
         named = [truth["cursor"]["column"], truth["ground_truth_timestamp"], *truth["attributes"]]
-        named += re.findall(r"{(\w+)}", job["mapping"]["partner_inference_id"])
+        named += [truth["files"]["known_at"], *re.findall(r"{(\w+)}", job["mapping"]["partner_inference_id"])]
         assert set(named) <= {"landed_at", "carrier", "flight", "origin", "date", "arr_delay", "late"}
         assert truth["cursor"]["start"] == START
 

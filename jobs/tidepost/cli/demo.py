@@ -59,15 +59,16 @@ def demo(
     ended = _run(session, project, project.job(JOB), _moment(days, now), port)
     if ended.proof is None:
         return finish(session, ended.carried)
-    log, proof, seconds = ended.log.flights, ended.proof, time.monotonic() - began
+    log, landings, reports = ended.log.flights, ended.log.landings, ended.log.reports
+    proof, seconds = ended.proof, time.monotonic() - began
     young = max(0, log.rows - proof.logged)
     session.answer(
         {
             "project": str(root),
             "url": ended.url,
             "log": _summary(log),
-            "landings": _summary(ended.log.landings),
-            "reports": _summary(ended.log.reports),
+            "landings": _summary(landings),
+            "reports": _summary(reports),
             "run": ended.carried.document(),
             **_document(proof),
             "seconds": round(seconds, 3),
@@ -75,6 +76,8 @@ def demo(
         *([f"created {', '.join(str(path.relative_to(root)) for path in created)} in {root}"] if created else []),
         f"the log in {root / 'log' / JOB} holds {count(log.rows, 'row')} in {count(log.files, 'file')} "
         f"({size(log.bytes)})",
+        f"labels lie in log/landings ({landings.rows:,}), and in log/reports ({reports.rows:,}), where one carrier "
+        f"drops a file a week",
         ended.carried.text(),
         "",
         _table(proof),

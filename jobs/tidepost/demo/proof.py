@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from tidepost.cursor import HOUR, format_instant, to_datetime
 from tidepost.demo.flights import NEW_YORK
 from tidepost.demo.landings import never_labelled
+from tidepost.dropping import LANE, number_of
 from tidepost.model import MICROSECONDS_AN_HOUR, Stream, StreamName
-from tidepost.ranges import Range
+from tidepost.ranges import Range, Ranges
 from tidepost.sql import quote_identifier
 
 if TYPE_CHECKING:
@@ -172,16 +173,16 @@ Values = Mapping[str, tuple[object, ...]]
 def _labels(world: World, up_to: int) -> tuple[Values, Values]:
     """The labels that the log holds, and those that the platform holds."""
     mapping, cursor = world.job.mapping, quote_identifier(world.job.cursor.column)
-    names = list(world.job.source.files or ())
+    logs, reports = list(world.job.source.files or ()), _reports(world)
     id_ = mapping.partner_inference_id.sql(world.source.columns(), quote_identifier)
     event = quote_identifier(mapping.inference_timestamp.column)
     values = ", ".join(quote_identifier(one.column) for one in mapping.non_inputs)
+    query = f"SELECT {id_}, epoch_us({event}) // {MICROSECONDS_AN_HOUR}, {values} FROM"
+    until = f"WHERE {cursor} < CAST($2 AS TIMESTAMPTZ)"
     with world.engine.connect() as connection:
-        rows = connection.execute(
-            f"SELECT {id_}, epoch_us({event}) // {MICROSECONDS_AN_HOUR}, {values} "
-            f"FROM read_parquet($names) WHERE {cursor} < CAST($up_to AS TIMESTAMPTZ)",
-            {"names": names, "up_to": format_instant(up_to)},
-        ).fetchall()
+        rows = connection.execute(f"{query} read_parquet($1) {until}", [logs, format_instant(up_to)]).fetchall()
+        if reports:
+            rows += connection.execute(f"{query} read_csv($1)", [reports]).fetchall()
     due = {found_id: tuple(label) for found_id, _, *label in rows}
     if not due:
         return {}, {}
@@ -192,6 +193,17 @@ def _labels(world: World, up_to: int) -> tuple[Values, Values]:
         labels = zip(*(table.column(one.name).to_pylist() for one in mapping.non_inputs), strict=True)
         shown.update(zip(table.column("partner_inference_id").to_pylist(), labels, strict=True))
     return due, shown
+
+
+def _reports(world: World) -> list[str]:
+    """The reports that are due by now, or were taken up by a run whose clock stood later."""
+    truth = world.job.ground_truth
+    stream = world.ledger.plans.find(world.job.name, StreamName.GROUND_TRUTH)
+    if truth is None or truth.files is None or world.drops is None or stream is None:
+        return []
+    taken = world.ledger.plans.coverage(stream).scanned.get(LANE, Ranges())
+    quiet = world.clock() - truth.files.quiet.total_seconds()
+    return [one.path for one in world.drops.found() if one.modified <= quiet or number_of(one) in taken]
 
 
 def _compared(due: Values, shown: Values) -> Labels:
