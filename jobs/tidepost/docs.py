@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from tidepost.fields import Schema
 from tidepost.job import Job, json_schema_text
-from tidepost.labelling import GroundTruthDefinition
+from tidepost.labelling import FilesDefinition, GroundTruthDefinition
 from tidepost.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, TimestampDefinition
 from tidepost.project import ProjectDefinition
 from tidepost.reference import SECRET_PATTERN
@@ -121,6 +121,7 @@ ground_truth:
   ground_truth_timestamp: landed_at
   attributes:
     was_late: {column: late, type: integer}
+  files: {paths: drops/labels-*.csv, format: csv, known_at: recorded_at, quiet: 10m}
   schedule: "@daily"
   orphan_after: 4w
   horizon: 26w
@@ -243,6 +244,7 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "destination.model": ModelReference,
     "limits": LimitsDefinition,
     "ground_truth": GroundTruthDefinition,
+    "ground_truth.files": FilesDefinition,
 }
 
 _PATTERNS: Final = {

@@ -1,16 +1,17 @@
 """Holding: labels whose inference is not published yet, kept until it is.
 
-`{job}/ground_truth/_tidepost/held/{cut}.parquet`   the labels that a cut held back, as they are staged, and when each
-                                                    became known
+`{job}/ground_truth/_tidepost/held/{number}.parquet`   the labels that a cut held back, as they are staged, and when
+                                                       each became known; the number is a hash of ledger and cut
 
 The cut's slice closes without them. A file is taken up again, whole, by a cut of its own in the lane `held`, whose
-range is the number of the cut that wrote the file: what has its inference by then is published, the rest is held
+range is the file's number: what has its inference by then is published, the rest is held
 anew. A file that was taken up and not recorded, as the process died, is taken up once more; versions keep that from
 doubling.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,51 +43,60 @@ class Held:
     source: where they came from, see `versions.py`
     looked: the newest slice of inferences that they were looked up in
     since:  when they were held first, in seconds since 1970
+    ledger, cut: that held them; numbers of another ledger's cuts say nothing
     """
 
     rows: pa.Table
     source: int
     looked: int
     since: float
+    ledger: str = ""
+    cut: int = 0
 
     @property
     def ids(self) -> pa.ChunkedArray:
         return self.rows.column(ID)
 
 
-def write_held(records: Records, stream: Stream, cut: int, held: Held | None) -> None:
+def write_held(records: Records, ledger: str, stream: Stream, cut: int, held: Held | None) -> None:
     """Keep what a cut holds back, durably; if the cut is staged again, only what it holds then."""
+    key = _key(stream, _number(ledger, cut))
     if held is None or not held.rows.num_rows:
-        records.remove(_key(stream, cut))
+        records.remove(key)
         return
-    about = json.dumps({"source": held.source, "looked": held.looked, "since": held.since}).encode()
-    with records.file(_key(stream, cut)) as path:
+    told = {"source": held.source, "looked": held.looked, "since": held.since, "ledger": ledger, "cut": cut}
+    about = json.dumps(told).encode()
+    with records.file(key) as path:
         pq.write_table(held.rows.replace_schema_metadata({_ABOUT: about}), path, compression="zstd")
 
 
-def read_held(records: Records, stream: Stream, cut: int) -> Held:
-    """What a cut held back. Raises Misconfigured where the file is gone or damaged."""
-    data = records.get(_key(stream, cut))
+def read_held(records: Records, stream: Stream, number: int) -> Held:
+    """What a file holds. Raises Misconfigured where it is gone or damaged."""
+    data = records.get(_key(stream, number))
     try:
         rows = pq.read_table(pa.BufferReader(data or b""))
         about = json.loads(rows.schema.metadata[_ABOUT])
-        return Held(rows, int(about["source"]), int(about["looked"]), float(about["since"]))
+        numbers = (int(about["source"]), int(about["looked"]), float(about["since"]))
+        return Held(rows, *numbers, str(about["ledger"]), int(about["cut"]))
     except (pa.ArrowException, ValueError, TypeError, KeyError):
         what = "is missing" if data is None else "is damaged"
         raise Misconfigured(
-            f"staging: {_key(stream, cut)} {what}: it holds labels that wait for their inference",
+            f"staging: {_key(stream, number)} {what}: it holds labels that wait for their inference",
             safe="Nothing was sent.",
             hint="Bring it back from a copy of the staging, or load the labels again with tidepost backfill.",
         ) from None
 
 
 def held_now(records: Records, ledger: Ledger, stream: Stream) -> Iterator[tuple[int, Held]]:
-    """What is held now, by the cut that holds it, oldest first."""
+    """What is held now, by the number of its file."""
     taken = ledger.plans.coverage(stream).scanned.get(LANE, Ranges())
     for key in records.list(f"{stream.prefix}/_tidepost/held"):
-        cut = int(key.rpartition("/")[2].partition(".")[0])
-        if cut not in taken and _done(ledger, stream, cut):
-            yield cut, read_held(records, stream, cut)
+        number = int(key.rpartition("/")[2].partition(".")[0])
+        if number in taken:
+            continue
+        held = read_held(records, stream, number)
+        if held.ledger != ledger.id or ledger.plans.cut(stream, held.cut).state is CutState.DONE:
+            yield number, held
 
 
 def due(
@@ -94,7 +104,7 @@ def due(
 ) -> tuple[Cut, ...]:
     """The cuts that take up held labels of which an inference was published since they were looked up."""
     planned = ledger.plans.coverage(stream).planned.get(LANE, Ranges())
-    held = [(cut, one) for cut, one in held_now(records, ledger, stream) if cut not in planned]
+    held = [(number, one) for number, one in held_now(records, ledger, stream) if number not in planned]
     inferences = ledger.plans.find(stream.job, inferences_of(stream).name)
     if not held or inferences is None:
         return ()
@@ -105,18 +115,24 @@ def due(
         return ()
     waiting = pa.concat_tables(
         [
-            pa.table({"cut": pa.repeat(pa.scalar(cut, pa.int64()), len(one.ids)), "id": one.ids.cast(pa.string())})
-            for cut, one in held
+            pa.table(
+                {"file": pa.repeat(pa.scalar(number, pa.int64()), len(one.ids)), "id": one.ids.cast(pa.string())}
+            )
+            for number, one in held
         ]
     )
     connection.register("tidepost_waiting", waiting)
     there = index.slices(f"{ID} IN (SELECT id FROM tidepost_waiting)")
     found = connection.execute(
-        f"SELECT DISTINCT cut FROM tidepost_waiting WHERE id IN (SELECT id FROM ({there.sql})) ORDER BY cut",
+        f"SELECT DISTINCT file FROM tidepost_waiting WHERE id IN (SELECT id FROM ({there.sql}))",
         dict(there.values),
     ).fetchall()
-    rows = {cut: len(one.ids) for cut, one in held}
-    return tuple(Cut(0, ScanKind.INCREMENTAL, Range(cut, cut + 1), LANE, rows[cut]) for (cut,) in found)
+    due_now = {number for (number,) in found}
+    return tuple(
+        Cut(0, ScanKind.INCREMENTAL, Range(number, number + 1), LANE, len(one.ids))
+        for number, one in sorted(held, key=lambda one: (one[1].since, one[0]))
+        if number in due_now
+    )
 
 
 def relation(
@@ -143,17 +159,13 @@ def inferences_of(stream: Stream) -> Stream:
     return Stream(0, stream.job, type(stream.name).INFERENCES)
 
 
-def _done(ledger: Ledger, stream: Stream, cut: int) -> bool:
-    """Whether a cut is done. One that a rebuilt ledger does not know was: its file holds what nothing else does."""
-    try:
-        return ledger.plans.cut(stream, cut).state is CutState.DONE
-    except Misconfigured:
-        return True
+def _number(ledger: str, cut: int) -> int:
+    return int(hashlib.sha256(f"{ledger}/{cut}".encode()).hexdigest()[:15], 16)
 
 
-def _path(cut: int) -> str:
-    return f"_tidepost/held/{cut:08d}.parquet"
+def _path(number: int) -> str:
+    return f"_tidepost/held/{number:018d}.parquet"
 
 
-def _key(stream: Stream, cut: int) -> str:
-    return f"{stream.prefix}/{_path(cut)}"
+def _key(stream: Stream, number: int) -> str:
+    return f"{stream.prefix}/{_path(number)}"

@@ -149,9 +149,9 @@ class Job(Section):
         return self._stream
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The source's columns of which a row of ground truth has at least one value; empty for inferences."""
-        return tuple(one.column for one in self.mapping.non_inputs) if self._stream is StreamName.GROUND_TRUTH else ()
+    def labels(self) -> tuple[Attribute, ...]:
+        """The attributes of a row of ground truth; empty for inferences."""
+        return self.mapping.non_inputs if self._stream is StreamName.GROUND_TRUTH else ()
 
     def of_labels(self) -> Job | None:
         """The job as its ground truth's stream sees it: with the labels' source, cursor, mapping and limits in place

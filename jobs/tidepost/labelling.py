@@ -59,8 +59,8 @@ class GroundTruthDefinition(Section):
     ] = Field(description="When the outcome was known in the world.", examples=["landed_at"])
     attributes: Attributes = Field(
         description="The model's ground-truth attributes, in the forms of `mapping.inputs`: one label, one-hot "
-        "columns, or several. A row in which all of them are NULL has no label yet; 0, false and empty text are "
-        "labels.",
+        "columns, or several. A row has its label once none of them is NULL, but for those that are "
+        "`optional: true`; 0, false and empty text are labels.",
         examples=[["was_late"], {"was_late": {"column": "late", "type": "integer"}}],
     )
     files: Annotated[

@@ -18,7 +18,7 @@ import duckdb
 
 from tidepost.cursor import DAY, SECOND, CursorKind, CursorType
 from tidepost.engine import Engine, translated
-from tidepost.job import Job
+from tidepost.job import Attribute, Job
 from tidepost.model import Bucket, Stream
 from tidepost.ports import CURSOR, Reports, Source
 from tidepost.ranges import Range, Ranges
@@ -80,11 +80,14 @@ def late_warning(late: float, lookback: timedelta) -> str | None:
     )
 
 
-def labelled(rows: str, labels: Sequence[str]) -> str:
-    """SQL of those rows of a source that have a value in one of its label columns; of all, where it has none."""
+def labelled(rows: str, labels: Sequence[Attribute]) -> str:
+    """SQL of those rows of a source that have their label: a value for each attribute that is not optional, or for
+    any where all are. Of all rows, where there are no labels."""
     if not labels:
         return rows
-    return f"SELECT * FROM ({rows}) WHERE {' OR '.join(f'{quote_identifier(name)} IS NOT NULL' for name in labels)}"
+    needed = [one for one in labels if not one.optional]
+    tests = [f"{quote_identifier(one.column)} IS NOT NULL" for one in needed or labels]
+    return f"SELECT * FROM ({rows}) WHERE {(' AND ' if needed else ' OR ').join(tests)}"
 
 
 def differing(
@@ -105,8 +108,8 @@ def count(job: Job, source: Source, engine: Engine, buckets: Sequence[Bucket]) -
     template = job.mapping.partner_inference_id
     hull = Range(buckets[0].range.start, buckets[-1].range.end)
     of_source = source.columns()
-    labels = [name for name in job.labels if name in of_source]
-    reads = tuple(dict.fromkeys([*template.columns, *labels]))
+    labels = [one for one in job.labels if one.column in of_source]
+    reads = tuple(dict.fromkeys([*template.columns, *(one.column for one in labels)]))
     with engine.connect() as connection, source.read(connection, hull, reads) as relation:
         id_ = template.sql(of_source, quote_identifier)
         rows = f"SELECT {quote_identifier(CURSOR)} AS p, hash({id_}) AS h FROM ({labelled(relation.sql, labels)})"

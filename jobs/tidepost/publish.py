@@ -60,7 +60,7 @@ class Publisher:
         while True:
             write_rejects(self.records, stream, cut.id, staged.rejects)
             if staged.versions is not None:
-                write_held(self.records, stream, cut.id, staged.held)
+                write_held(self.records, self.ledger.id, stream, cut.id, staged.held)
             held = self._held(staged)
             news = staged.versions is not None and staged.versions.num_rows
             if not staged.drafts and held is None and not news:

@@ -168,7 +168,7 @@ class Stage:
         with self.source.read(self.connection, cut.range, target.reads) as relation:
             found = misfits(target, relation.layouts, row_by_row=self._quarantine)
             check_files(self.job, found)  # a file may have come since the run began
-            rows = labelled(relation.sql, [name for name in self.job.labels if name in target.reads])
+            rows = labelled(relation.sql, [one for one in self.job.labels if one.column in target.reads])
             yield Relation(target.sql(rows, {one.reason: [*one.files] for one in found}), relation.values)
 
     def _dropped(self, target: Shape, stream: Stream, cut: Cut) -> Relation:
@@ -193,7 +193,7 @@ class Stage:
             known = f"coalesce(epoch_us({at}) * 1000, {modified})"
         names = ", ".join(quote_identifier(name) for name in own.reads)
         positions = f"SELECT {names}, CAST({known} AS BIGINT) AS {quote_identifier(CURSOR)} FROM ({rows})"
-        return Relation(own.sql(labelled(positions, [name for name in self.job.labels if name in own.reads])), {})
+        return Relation(own.sql(labelled(positions, [one for one in self.job.labels if one.column in own.reads])), {})
 
     def _set_aside(self, stream: Stream, cut: Cut, error: Exception) -> None:
         """Leave a broken file alone. Raises Retryable where it may be read another time."""

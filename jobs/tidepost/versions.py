@@ -66,6 +66,13 @@ def write_versions(records: Records, stream: Stream, cut: int, versions: pa.Tabl
         pq.write_table(versions, path, compression="zstd")
 
 
+def keep_versions(records: Records, stream: Stream, cut: int, number: int) -> None:
+    """Keep a cut's versions under another number too; harmless where it has none."""
+    data = records.get(_key(stream, cut))
+    if data is not None:
+        records.put(_key(stream, number), data)
+
+
 def follows(records: Records, stream: Stream, cut: int) -> tuple[frozenset[int], frozenset[int]]:
     """What a published slice of labels comes after: the slices of inferences that it joined, and the slices of
     ground truth that hold earlier labels of its ids. Raises Retryable where its versions are gone."""

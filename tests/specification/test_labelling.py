@@ -15,6 +15,7 @@ from tests.specification.test_template import TEXT, parts
 
 from tidepost.errors import Misconfigured
 from tidepost.job import GroundTruthDefinition, Job, MappingDefinition, load_job
+from tidepost.lookback import labelled
 from tidepost.model import StreamName
 from tidepost.ports import CURSOR
 from tidepost.project import load_project
@@ -94,11 +95,33 @@ def test_what_is_wrong_with_the_section_is_told_with_its_key(
 def test_labels_are_seen_through_the_jobs_own_eyes(define: Callable[..., Job]) -> None:
     seen = define(limits={"rejects": "5%"}).of_labels()
     assert seen is not None
-    assert (seen.stream, seen.cursor.column, seen.labels) == (StreamName.GROUND_TRUTH, "known_at", ("late",))
+    assert (seen.stream, seen.cursor.column, [one.name for one in seen.labels]) == (
+        StreamName.GROUND_TRUTH,
+        "known_at",
+        ["late"],
+    )
     assert seen.mapping.partner_inference_id.text == "{carrier}{flight}"
     assert str(seen.limits.rejects) == "5%"
     assert seen.whole.stream is StreamName.INFERENCES
     assert "ground_truth.source" in seen.where("source", "files")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "found"),
+    [
+        (["a", "b"], [1]),
+        ([{"name": "a", "optional": True}, "b"], [1, 2]),
+        ([{"name": "a", "optional": True}, {"name": "b", "optional": True}], [1, 2, 3]),
+    ],
+)
+def test_a_row_has_its_label_once_nothing_is_null_that_is_not_optional(
+    connection: duckdb.DuckDBPyConnection, attributes: list[Any], found: list[int]
+) -> None:
+    of = GroundTruthDefinition.model_validate(SECTION | {"attributes": attributes}).attributes
+    rows = "SELECT * FROM (VALUES (1, 0, ''), (2, NULL, ''), (3, 0, NULL), (4, NULL, NULL)) AS t(n, a, b)"
+    assert [
+        row[0] for row in connection.execute(f"SELECT n FROM ({labelled(rows, of)}) ORDER BY n").fetchall()
+    ] == found
 
 
 @pytest.fixture
