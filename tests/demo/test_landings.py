@@ -78,7 +78,8 @@ def test_a_report_has_the_columns_of_the_log_and_its_carrier_alone(labels: duckd
 
 
 def test_labels_follow_their_flights(tmp_path: Path) -> None:
-    assert write_landings(tmp_path, until=START).rows == 0
+    assert write_landings(tmp_path, until=START) == LogSummary(files=0, rows=0, bytes=0, written=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["2013-01-01.parquet"], "the log has begun"
     rows = [write_landings(tmp_path, until=START + timedelta(hours=hours)).rows for hours in (12, 18, 24)]
     assert 0 < rows[0] < rows[1] < rows[2] < 842
     assert write_landings(tmp_path, until=START + timedelta(hours=24)).written == 0

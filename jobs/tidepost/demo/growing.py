@@ -64,12 +64,15 @@ class Log:
         return int(pc.sum(before, min_count=0).as_py())
 
 
-def grow(directory: Path, log: Log, *, until: datetime) -> LogSummary:
+def grow(directory: Path, log: Log, *, until: datetime, begun: bool = False) -> LogSummary:
     """Brings the files in `directory`, `2013-01-01.parquet` and so on, up to `until`: afterwards they hold every row
     of the log whose time lies before it.
 
     A file appears whole or not at all; one that already holds its rows, or more, is not touched. The same call writes
-    the same bytes. Writers exclude each other. ValueError: `until` has no time zone.
+    the same bytes. Writers exclude each other.
+
+    begun: the first file is there before it has any row
+    ValueError: `until` has no time zone.
     """
     if until.utcoffset() is None:
         raise ValueError(f"until needs a time zone: {until.isoformat()}")
@@ -81,7 +84,7 @@ def grow(directory: Path, log: Log, *, until: datetime) -> LogSummary:
             file = directory / f"{day.date}.parquet"
             held = _rows_in(file)
             due = min(visible, day.end) - day.start
-            if due > held:
+            if due > held or (begun and day.start == 0 and not file.exists()):
                 with replacing(file) as sink:
                     pq.write_table(log.table.slice(day.start, due), sink, compression="zstd")
                 held = due

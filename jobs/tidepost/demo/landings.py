@@ -37,7 +37,7 @@ def write_landings(directory: Path, *, until: datetime) -> LogSummary:
 
     Raises as `write_log` does.
     """
-    return grow(directory, _read_landings(nycflights.data_folder()).logged, until=until)
+    return grow(directory, _read_landings(nycflights.data_folder()).logged, until=until, begun=True)
 
 
 def drop_reports(directory: Path, *, until: datetime) -> LogSummary:
@@ -70,12 +70,18 @@ def drop_reports(directory: Path, *, until: datetime) -> LogSummary:
     return LogSummary(files=files, rows=rows, bytes=size, written=written)
 
 
+def never_labelled() -> pa.Table:
+    """The flights that get no label, by carrier, flight, origin and date. Raises as `write_log` does."""
+    return _read_landings(nycflights.data_folder()).never
+
+
 @dataclass(frozen=True, slots=True)
 class _Landings:
-    """The whole year's labels in memory: those that are logged, and those that are reported once a week."""
+    """The whole year in memory: labels that are logged, those that are reported once a week, and flights without."""
 
     logged: Log
     reported: Log
+    never: pa.Table
 
     def weeks(self) -> Iterator[tuple[datetime, pa.Table]]:
         """When each report is due, and its rows."""
@@ -92,7 +98,9 @@ class _Landings:
 def _read_landings(folder: Path) -> _Landings:
     with duckdb.connect() as con:
         nycflights.load(con, folder, outcome=True)
-        return _Landings(_log(con, "logged", f"<> '{WEEKLY}'"), _log(con, "reported", f"= '{WEEKLY}'"))
+        never = con.execute("SELECT carrier, flight, origin, date FROM flights WHERE arr_delay IS NULL")
+        unlabelled = never.to_arrow_table()
+        return _Landings(_log(con, "logged", f"<> '{WEEKLY}'"), _log(con, "reported", f"= '{WEEKLY}'"), unlabelled)
 
 
 def _log(con: duckdb.DuckDBPyConnection, name: str, carrier: str) -> Log:
