@@ -278,6 +278,8 @@ class World:
             wired = wire(project, job, ledger, env=self.env, clock=clock, sleep=sleep)
             if self.time is not None:
                 wired = replace(wired, now=self.time.now, wait=self.time.wait)
+            if self.time is not None and wired.labels is not None:
+                wired = replace(wired, labels=replace(wired.labels, now=self.time.now, wait=self.time.wait))
             if self.shows is not None:
                 less = tuple(Showing(one, self.shows) for one in wired.destinations)
                 wired = replace(wired, destinations=less)

@@ -27,10 +27,21 @@ from tidepost.engine import BATCH_ROWS, Engine
 from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
 from tidepost.events import Settled, Waiting, Warned
 from tidepost.job import Job
-from tidepost.model import MICROSECONDS_AN_HOUR, DeliveryState, Part, Proof, RowAnswer, SendForm, SendState
+from tidepost.labelled import unequal
+from tidepost.model import (
+    MICROSECONDS_AN_HOUR,
+    DeliveryState,
+    Part,
+    Proof,
+    RowAnswer,
+    SendForm,
+    SendState,
+    StreamName,
+)
 from tidepost.ranges import Range, Ranges
 from tidepost.rejects import ID, by_hour, read_rejects, refused_key, write_refused
 from tidepost.unshown import disbelieved, let_go, repeats, silent, unheard
+from tidepost.versions import follows
 
 ROWS_A_SEND = 5_000
 FIRST_REPEAT = 1.0
@@ -46,6 +57,7 @@ class Looked:
     counts: Mapping[int, int] | None = None
     unchanged: int = 0
     asked_at: Mapping[int, int] | None = None
+    replaces: bool | None = None
 
 
 @dataclass(slots=True)
@@ -123,6 +135,7 @@ class Confirmer:
             if not self.shared
             and parcel.delivery.state is DeliveryState.SENT
             and parcel.delivery.reopened is None  # other rows may stand in for those that are gone
+            and not self._replaces(parcel)
             and sure.issuperset(parcel.slice.hours)
         }
         return counts, proven
@@ -138,7 +151,17 @@ class Confirmer:
         looked.counts = hours
         if self._surely_loading(parcel, hours):
             return False
-        return looked.unchanged > 0 and (looked.asked_at != hours or self.now() >= self._deadline(parcel))
+        again = looked.asked_at != hours or self.now() >= self._deadline(parcel)
+        return looked.unchanged > 0 and (again or self._replaces(parcel))
+
+    def _replaces(self, parcel: Parcel) -> bool:
+        """Whether labels of it take the place of others: then neither counts nor ids show that they have."""
+        if self.courier.stream.name is StreamName.INFERENCES:
+            return False
+        looked = self._looked.setdefault(parcel.delivery.id, Looked())
+        if looked.replaces is None:
+            looked.replaces = bool(follows(self.courier.records, self.courier.stream, parcel.slice.cut)[1])
+        return looked.replaces
 
     def _surely_loading(self, parcel: Parcel, hours: Mapping[int, int]) -> bool:
         """Whether fewer rows are there than it has alone, and it is too early to act on that: ids tell no more."""
@@ -268,6 +291,9 @@ class Confirmer:
         return self._mend(parcel, missing)
 
     def _missing(self, part: Part, refused: set[str]) -> set[str]:
+        if self.courier.stream.name is StreamName.GROUND_TRUTH:
+            with self.engine.connect() as connection:
+                return unequal(connection, self.courier, part) - refused
         with self.courier.staging.open(self.courier.stream, part) as file:
             ids = {
                 id_

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from tidepost.arize_section import ArizeDefinition
 from tidepost.fields import Schema
 from tidepost.job import Job, json_schema_text
+from tidepost.labelling import FilesDefinition, GroundTruthDefinition
 from tidepost.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, TimestampDefinition
 from tidepost.project import ProjectDefinition
 from tidepost.reference import SECRET_PATTERN
@@ -114,6 +115,19 @@ limits:
   non_finite: "null"
   memory: 1GB
   threads: 4
+
+ground_truth:
+  source: labels/landed/*.parquet
+  cursor: {column: known_at, start: 2013-01-01T05:00:00Z}
+  partner_inference_id: "{carrier}{flight:04d}-{origin}-{date:%Y%m%d}"
+  ground_truth_timestamp: landed_at
+  attributes:
+    was_late: {column: late, type: integer}
+  files: {paths: drops/labels-*.csv, format: csv, known_at: recorded_at, quiet: 10m}
+  schedule: "@daily"
+  orphan_after: 4w
+  horizon: 26w
+  limits: {rejects: 2%}
 
 airflow:
   pool: uploads
@@ -289,6 +303,8 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "destination.model": ModelReference,
     "destination at Arize": ArizeDefinition,
     "limits": LimitsDefinition,
+    "ground_truth": GroundTruthDefinition,
+    "ground_truth.files": FilesDefinition,
     "airflow": AirflowDefinition,
 }
 

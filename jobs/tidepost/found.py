@@ -176,6 +176,8 @@ def _tally_of(content: Mapping[str, Any]) -> Tally:
         null_cursors=_whole(content["null_cursors"]),
         ids=_text(content["ids"]),
         late=float(content["late"]),
+        superseded=_whole(content["superseded"]),
+        waiting=_whole(content["waiting"]),
     )
 
 

@@ -22,7 +22,9 @@ from tidepost.arize_section import ArizeDefinition
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
 from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
+from tidepost.labelling import GroundTruthDefinition
 from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
+from tidepost.model import StreamName
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
     AirflowDefinition,
@@ -58,6 +60,7 @@ __all__ = [
     "DestinationDefinition",
     "Drift",
     "FileFormat",
+    "GroundTruthDefinition",
     "Job",
     "LimitsDefinition",
     "MappingDefinition",
@@ -119,12 +122,25 @@ class Job(Section):
     limits: LimitsDefinition = Field(
         LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
     )
+    ground_truth: GroundTruthDefinition | None = Field(
+        None, description="Labels, which join their inferences at the platform (see [ground truth](ground-truth.md))."
+    )
     airflow: AirflowDefinition = Field(AirflowDefinition(), description="How the job's DAG runs on Airflow.")
 
     @model_validator(mode="after")
     def _paths_fit_the_cursor(self) -> Self:
         if self.source.templates and (self.cursor.type == "integer" or isinstance(self.cursor.start, int)):
             raise fault("holds {start:…}, which needs a cursor that is a time, not a number", "source", "files")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_beside(self) -> Self:
+        if self.ground_truth is None:
+            return self
+        mapped = {one.name.lower() for one in self.mapping.attributes}
+        for number, one in enumerate(self.ground_truth.attributes):
+            if one.name.lower() in mapped:
+                raise fault(f'"{one.name}" is in the mapping already', "ground_truth", "attributes", number)
         return self
 
     @model_validator(mode="after")
@@ -135,6 +151,42 @@ class Job(Section):
 
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
+    _whole: Job | None = PrivateAttr(None)
+    _stream: StreamName = PrivateAttr(StreamName.INFERENCES)
+
+    @property
+    def stream(self) -> StreamName:
+        """The flow of rows that source, cursor, mapping and limits are of."""
+        return self._stream
+
+    @property
+    def labels(self) -> tuple[Attribute, ...]:
+        """The attributes of a row of ground truth; empty for inferences."""
+        return self.mapping.non_inputs if self._stream is StreamName.GROUND_TRUTH else ()
+
+    def of_labels(self) -> Job | None:
+        """The job as its ground truth's stream sees it: with the labels' source, cursor, mapping and limits in place
+        of the inferences'; None where it has none."""
+        of = self.ground_truth
+        if of is None:
+            return None
+        seen = self.model_copy(
+            update={
+                "source": of.source,
+                "cursor": of.cursor,
+                "mapping": of.mapping(self.mapping.partner_inference_id),
+                "limits": of.limits or self.limits,
+            }
+        )
+        seen._written = self._written or self
+        seen._stream = StreamName.GROUND_TRUTH
+        seen._whole = self
+        return seen
+
+    @property
+    def whole(self) -> Job:
+        """The job with its inferences in place, of which this may be the labels' view."""
+        return self._whole or self
 
     @property
     def path(self) -> Path:
@@ -157,6 +209,8 @@ class Job(Section):
 
         A key that is not written stands where the nearest key around it does.
         """
+        if self._stream is StreamName.GROUND_TRUTH and path[:1] in (("source",), ("cursor",), ("limits",)):
+            path = ("ground_truth", *path)
         key = path_text(path)
         return f"{self._origin.places.of(path)}: {key}" if self._origin else key
 
@@ -220,16 +274,35 @@ class Job(Section):
             found = text(value, *path)
             return found and absolute(self.root, found)
 
-        source, to = self.source, self.destination
-        files = source.files and tuple(
-            text(name, "source", "files", number) or "" for number, name in enumerate(source.files)
-        )
         pattern_root = Path(glob.escape(str(self.root)))
-        update: dict[str, Any] = {
-            "source": source.model_copy(
+
+        def found(source: SourceDefinition, *at: str) -> SourceDefinition:
+            files = source.files and tuple(
+                text(name, *at, "files", number) or "" for number, name in enumerate(source.files)
+            )
+            return source.model_copy(
                 update={
                     "files": files and tuple(absolute(pattern_root, name) for name in files),
-                    "database": file(source.database, "source", "database"),
+                    "database": file(source.database, *at, "database"),
+                }
+            )
+
+        to, labels = self.destination, self.ground_truth
+        update: dict[str, Any] = {
+            "source": found(self.source, "source"),
+            "ground_truth": labels
+            and labels.model_copy(
+                update={
+                    "source": found(labels.source, "ground_truth", "source"),
+                    "files": labels.files
+                    and labels.files.model_copy(
+                        update={
+                            "paths": tuple(
+                                absolute(pattern_root, text(name, "ground_truth", "files", "paths", number) or "")
+                                for number, name in enumerate(labels.files.paths)
+                            )
+                        }
+                    ),
                 }
             ),
             "destination": to.resolved(text, file),

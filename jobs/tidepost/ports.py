@@ -33,6 +33,7 @@ from tidepost.model import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
     from tidepost.cursor import CursorKind
@@ -108,6 +109,35 @@ class OfFiles(Protocol):
     def layouts(self, window: Range) -> Mapping[str, Layout]:
         """As `Relation.layouts`, of the files that can hold rows of a range; empty where files do not say their
         columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A file of labels that somebody put down.
+
+    path:     absolute, or `s3://bucket/key`
+    version:  another one if its content may be another one: size, and ETag or time
+    modified: when, in seconds since 1970
+    """
+
+    path: str
+    version: str
+    modified: float
+
+
+class Drops(Protocol):
+    """Where files of labels are put down. Raises Retryable where there is no answer, Misconfigured where it may not
+    look."""
+
+    def found(self) -> Iterator[Drop]:
+        """The files that are there now."""
+
+    def now(self, path: str) -> Drop | None:
+        """One file as it is now; None where it is gone."""
+
+    def rows(self, connection: DuckDBPyConnection, drop: Drop) -> tuple[str, Mapping[str, str]]:
+        """SQL that reads a file that was listed, and its columns with their DuckDB types. Raises `duckdb.Error`,
+        Misconfigured."""
 
 
 # --------------------------------------------------------------------------------------------------- staging
@@ -207,9 +237,12 @@ class Destination(Protocol):
     """A platform that receives. It trusts no answer that it cannot check.
 
     name:    of its deliveries in the ledger
-    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids, and one
-             that shows no more than its `receipt` is not asked for counts either
+    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids and labels,
+             and one that shows no more than its `receipt` is not asked for counts either
     loading: seconds that it may take to load what it accepted
+
+    The event time of a label is its ground-truth timestamp. A platform holds one label an id, the last one that it
+    loaded: a label that was replaced is counted and found no more, so that counts say little where labels change.
     """
 
     name: str
@@ -245,6 +278,15 @@ class Destination(Protocol):
     def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
         """The partner inference ids that arrived with event times in a window of microseconds, in batches of
         bounded size; an id that arrived twice is given twice. Raises Retryable, Misconfigured."""
+
+    def labels(self, window: Range) -> Iterator[pa.Table]:
+        """The labels that it holds with event times in a window of microseconds, in tables of bounded size. They
+        show which value is there, as an id does not.
+
+        Columns: `partner_inference_id`, `ground_truth_timestamp` (with a zone), and every label attribute under its
+        name and in the type that the platform holds it in: a staged value is the same if it is equal after a cast
+        to that. Times may be truncated to whole milliseconds. Raises Retryable, Misconfigured.
+        """
 
 
 # ---------------------------------------------------------------------------------------------------- ledger
@@ -349,6 +391,9 @@ class Slices(Protocol):
 
     def published(self, stream: Stream, window: Range | None) -> Published:
         """Published parts whose event times [event_min, event_max] meet a window of microseconds (None: all)."""
+
+    def cuts(self, stream: Stream) -> tuple[int, Mapping[int, int]]:
+        """The stream's `published` number, and cut → sequence of its published slices, in one snapshot."""
 
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         """Record a slice as publishing, with its prepared parts, in one transaction, and give it its sequence

@@ -35,6 +35,7 @@ from tidepost.model import DeliveryState, Send, SendForm, SendState, Slice, Stre
 from tidepost.ports import PartRef, Records, Staging
 from tidepost.publish import Head, agree, write_head
 from tidepost.rejects import rejects_key
+from tidepost.versions import keep_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +195,8 @@ def _slices(found: Found) -> tuple[Slice, ...]:
 
 
 def _numbered(records: Records, restore: SqlRestore, found: Found) -> tuple[Slice, ...]:
-    """The slices, whose cuts keep their numbers but where the ledger gave them to others; then their rejects are
-    kept under the new ones too."""
+    """The slices, whose cuts keep their numbers but where the ledger gave them to others; then their rejects and the
+    versions of labels are kept under the new ones too."""
     taken, highest = restore.taken()
     free = max([highest, *found.rejects, *(one.cut for one in found.slices)]) + 1
     slices: list[Slice] = []
@@ -206,6 +207,7 @@ def _numbered(records: Records, restore: SqlRestore, found: Found) -> tuple[Slic
             data = records.get(rejects_key(found.stream, one.cut))
             if data is not None:
                 records.put(rejects_key(found.stream, number), data)
+            keep_versions(records, found.stream, one.cut, number)
         slices.append(replace(one, cut=number))
     return tuple(slices)
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidepost.cursor import HOUR, parse_instant
-from tidepost.model import RowAnswer, Stream
+from tidepost.model import RowAnswer, Stream, StreamName
 from tidepost.ports import Records
 from tidepost.shape import TIMESTAMP
 
 ID = "partner_inference_id"
+LABEL_TIME = StreamName.GROUND_TRUTH.time
 NO_REJECTS = pa.table(
     {"reason": pa.array([], pa.string()), ID: pa.array([], pa.string()), "row": pa.array([], pa.string())}
 )
@@ -52,13 +53,17 @@ def write_refused(
     new = [(answer, row) for answer, row in answers if answer.partner_inference_id not in there]
     added = pa.table(
         {
-            "reason": pa.array([f"refused by {destination}: {answer.message}" for answer, _ in new], pa.string()),
+            "reason": pa.array([_why(destination, answer) for answer, _ in new], pa.string()),
             ID: pa.array([answer.partner_inference_id for answer, _ in new], pa.string()),
             "row": pa.array([row for _, row in new], pa.string()),
         }
     )
     with records.file(key) as path:
         pq.write_table(pa.concat_tables([known, added]), path, compression="zstd")
+
+
+def _why(destination: str, answer: RowAnswer) -> str:
+    return f"{'no_inference, ' if answer.no_inference else ''}refused by {destination}: {answer.message}"
 
 
 def read_rejects(records: Records, key: str) -> pa.Table:
@@ -71,7 +76,8 @@ def by_hour(rejects: pa.Table) -> dict[int, int]:
     """Refused rows by hour of event time. Raises ValueError, TypeError or KeyError where one cannot be read."""
     hours: dict[int, int] = {}
     for text in rejects.column("row").to_pylist():
-        hour = parse_instant(json.loads(text)[TIMESTAMP], zone="UTC") // HOUR
+        row = json.loads(text)
+        hour = parse_instant(row[TIMESTAMP] if TIMESTAMP in row else row[LABEL_TIME], zone="UTC") // HOUR
         hours[hour] = hours.get(hour, 0) + 1
     return hours
 

@@ -34,6 +34,7 @@ from tidepost.outbound import Outbound
 from tidepost.prospect import plan_request
 from tidepost.ranges import Range
 from tidepost.tools import Tools, equipped, sending
+from tidepost.turns import in_turn
 from tidepost.world import World
 
 
@@ -90,7 +91,12 @@ def registered(world: World) -> Stream:
     """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
     cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
     identity = {**world.identity, "cursor": cursor}
-    return world.ledger.plans.stream(world.job.name, StreamName.INFERENCES, identity)
+    return world.ledger.plans.stream(world.job.name, world.job.stream, identity)
+
+
+def streams(world: World) -> tuple[World, ...]:
+    """A job's streams in the order in which a bulk run takes them: labels go after the inferences that they join."""
+    return (world,) if world.labels is None else (world, world.labels)
 
 
 def run(world: World, request: Request, *, notice: Notice, stop: threading.Event) -> Outcome:
@@ -118,10 +124,26 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
             except TidepostError as error:
                 outcome.errors.append(error)
                 break
-            for delivery in fresh:
+            for delivery in in_turn(world.ledger, world.records, outcome.stream, fresh):
                 outbound[delivery.destination].add(delivery)
+    _in_their_turn(world, outcome, notice, stop)
     end(world, outcome, stop)
     return outcome
+
+
+def _in_their_turn(world: World, outcome: Outcome, notice: Notice, stop: threading.Event) -> None:
+    """See deliveries of labels through that waited for others of this run, round by round."""
+    tried: set[int] = set()
+    while world.job.stream is StreamName.GROUND_TRUTH and not outcome.errors and not stop.is_set():
+        todo = [one for one in open_deliveries(world, outcome.stream) if one.id not in tried]
+        if not todo:
+            return
+        tried.update(one.id for one in todo)
+        with (
+            equipped(world, outcome.stream, outcome.counting(notice)) as tools,
+            sending(world, tools, stop, outcome.errors) as outbound,
+        ):
+            _resume(tools, outbound, outcome, todo, stop)
 
 
 def send_again(
@@ -306,9 +328,9 @@ def recover(world: World, tools: Tools, stream: Stream) -> None:
 
 
 def open_deliveries(world: World, stream: Stream) -> list[Delivery]:
-    """Everything that is still to arrive somewhere, a destination that joined later included."""
+    """Everything that is still to arrive somewhere and may go, a destination that joined later included."""
     found: list[Delivery] = []
     for destination in world.destinations:
         world.ledger.deliveries.enroll(stream, destination.name)
         found += world.ledger.deliveries.open(stream, destination.name)
-    return found
+    return in_turn(world.ledger, world.records, stream, found)

@@ -6,14 +6,16 @@ Nothing here opens a source or a platform, so a job's status can be had while bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
+from tidepost.dropping import LANE as FILES
 from tidepost.fields import parse_moment
+from tidepost.holding import LANE as HELD
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
 from tidepost.lookback import late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
@@ -21,6 +23,7 @@ from tidepost.plan import frontier, high_water_mark
 from tidepost.texts import instant
 
 if TYPE_CHECKING:
+    from tidepost.coverage import Coverage
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ranges import Ranges
@@ -92,6 +95,8 @@ class StreamStatus:
     last_published_at: float | None
     last_run_at: float | None
     destinations: tuple[DestinationStatus, ...]
+    superseded: int = 0
+    waiting: int = 0
 
     @property
     def rejects(self) -> int:
@@ -110,10 +115,11 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job; `streams` is empty where it never ran."""
+    """A job; `streams` is empty where it never ran. `coverage` is of its labels, where somebody looked."""
 
     job: str
     streams: tuple[StreamStatus, ...]
+    coverage: Coverage | None = None
 
     @property
     def ran(self) -> bool:
@@ -128,6 +134,8 @@ def job_status(
 
 
 def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float) -> StreamStatus:
+    job = (job if of.name is StreamName.INFERENCES else job.of_labels()) or job
+    of = replace(of, scanned={lane: found for lane, found in of.scanned.items() if lane not in (HELD, FILES)})
     kind = cursor_kind(job, of.scanned)
     start = _start(job, kind)
     fronts = {lane: frontier(start, of.scanned, lane) for lane in of.scanned}
@@ -151,7 +159,7 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
         last_run_at=of.last_run_at,
         destinations=tuple(
             _destination(
-                job.name,
+                f"{job.name} --stream {of.name}" if of.name is StreamName.GROUND_TRUTH else job.name,
                 kind,
                 known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
                 {lane: front for lane, front in fronts.items() if front > start},
@@ -160,6 +168,8 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
             )
             for name in names
         ),
+        superseded=of.superseded,
+        waiting=of.waiting,
     )
 
 
@@ -195,7 +205,8 @@ def _below(one: OpenSlice, marks: Mapping[str, int]) -> bool:
 
 def _waiting(job: str, of: Delivery) -> Waiting:
     held = of.state is DeliveryState.HELD
-    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else f"tidepost run {job}"
+    again = f"tidepost run {job.partition(' ')[0]}"
+    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else again
     return Waiting(of.sequence, of.state, of.rows, of.reason, remedy)
 
 

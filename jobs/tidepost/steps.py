@@ -37,6 +37,7 @@ from tidepost.run import (
     warn,
 )
 from tidepost.tools import Tools, equipped
+from tidepost.turns import in_turn
 from tidepost.world import World
 
 MOST_CUTS = 500
@@ -172,7 +173,8 @@ def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event, nul
                 rescued = take(world, tools, outcome, known)
             except HeldElsewhere as error:
                 elsewhere = str(error)
-        due = {one.id: one for one in (*rescued, *deliveries.of(stream, [cut])) if one.state in TO_SEND}
+        fresh = in_turn(world.ledger, world.records, stream, (*rescued, *deliveries.of(stream, [cut])))
+        due = {one.id: one for one in fresh if one.state in TO_SEND}
         if due:
             check(world, tools, stream)
         for one in due.values():

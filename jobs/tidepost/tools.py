@@ -7,17 +7,22 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tidepost.confirm import Confirmer
 from tidepost.deliver import Courier
 from tidepost.events import Notice
+from tidepost.joining import Joiner
 from tidepost.leases import Keeper
-from tidepost.model import Stream
+from tidepost.model import Stream, StreamName
 from tidepost.outbound import Outbound, Patience
 from tidepost.publish import Publisher
 from tidepost.restage import Restage
 from tidepost.stage import Stage
 from tidepost.world import World
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,16 @@ def equipped(world: World, stream: Stream, notice: Notice) -> Iterator[Tools]:
     with ExitStack() as stack:
         keeper = stack.enter_context(Keeper(ledger, world.owner))
         connection = stack.enter_context(world.engine.connect())
-        stage = Stage(job, world.source, world.staging, world.records, ledger, connection)
+        stage = Stage(
+            job,
+            world.source,
+            world.staging,
+            world.records,
+            ledger,
+            connection,
+            _joiner(world, connection),
+            world.drops,
+        )
         names = [destination.name for destination in world.destinations]
         publisher = Publisher(job, world.staging, world.records, ledger, keeper, names)
         confirmers: dict[str, Confirmer] = {}
@@ -53,6 +67,13 @@ def equipped(world: World, stream: Stream, notice: Notice) -> Iterator[Tools]:
                 courier, job, world.engine, destination.loading, job.destination.shared, world.now
             )
         yield Tools(keeper, stage, publisher, Restage(stage, keeper), confirmers, notice)
+
+
+def _joiner(world: World, connection: DuckDBPyConnection) -> Joiner | None:
+    if world.job.stream is StreamName.INFERENCES:
+        return None
+    kind = world.source.cursor()
+    return Joiner(world.job, kind, world.staging, world.records, world.ledger, connection, world.clock())
 
 
 @contextmanager

@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
+from tidepost.model import StreamName
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from tidepost.cursor import CursorType
     from tidepost.job import ArthurDefinition, Job
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.ports import Destination, Source, StagingArea
+    from tidepost.ports import Destination, Drops, Source, StagingArea
     from tidepost.project import Project
     from tidepost.reference import Secret
     from tidepost.s3 import Connection
@@ -48,7 +50,7 @@ def wire(
     with suppress(OSError):  # without it the run only takes longer
         (project.root / CACHE).mkdir(parents=True, exist_ok=True)
     source = source_of(resolved, engine, env)
-    return World(
+    world = World(
         job=resolved,
         source=source,
         staging=staging,
@@ -60,6 +62,17 @@ def wire(
         clock=clock,
         identity=identity_of(resolved),
     )
+    labels = resolved.of_labels()
+    if labels is None:
+        return world
+    of_labels = replace(
+        world,
+        job=labels,
+        source=source_of(labels, engine, env),
+        identity=identity_of(labels),
+        drops=drops_of(labels, env),
+    )
+    return replace(world, labels=of_labels)
 
 
 def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedger:
@@ -126,6 +139,14 @@ def source_of(job: Job, engine: Engine, env: Mapping[str, str] | None = None) ->
         s3=s3_of(source.s3, env, job.where("source", "s3")),
     )
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
+
+
+def drops_of(job: Job, env: Mapping[str, str] | None = None) -> Drops:
+    from tidepost.sources.drops import DroppedFiles  # noqa: PLC0415
+
+    files = None if job.ground_truth is None else job.ground_truth.files
+    s3 = s3_of(job.source.s3, env, job.where("source", "s3"))
+    return DroppedFiles(() if files is None else files.paths, None if files is None else files.format, s3)
 
 
 def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
@@ -214,6 +235,8 @@ def identity_of(job: Job) -> dict[str, str]:
     cursor: its type is the source's to say."""
     found = job.identity
     del found["cursor"]
+    if job.stream is StreamName.GROUND_TRUTH:
+        del found["partner_inference_id"]  # a template that finds no inference is mended, and its labels were held
     destinations = {f"destination {name}": _text(what) for name, what in found.pop("destinations").items()}
     return {**{entry: _text(what) for entry, what in found.items()}, **destinations}
 

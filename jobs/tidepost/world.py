@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tidepost.engine import Engine
 from tidepost.job import Job
-from tidepost.ports import Destination, Ledger, Records, Source, Staging
+from tidepost.ports import Destination, Drops, Ledger, Records, Source, Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class World:
     clock: seconds since 1970, for the bound; `--now` sets it
     now:   seconds of a clock that does not jump, for what is waited for
     wait:  waits for an event, so many seconds at most; whether it was set
+    labels: the world of the job's ground truth, which shares all but the job as it is seen and the source
+    drops: where files of labels are put down; of the labels' world alone
     """
 
     job: Job
@@ -34,3 +36,5 @@ class World:
     now: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait
     identity: dict[str, str] = field(default_factory=dict)
+    labels: World | None = None
+    drops: Drops | None = None

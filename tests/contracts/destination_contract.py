@@ -102,6 +102,13 @@ def inference(number: int, at: datetime | None = None, **changes: object) -> dic
     return row | changes
 
 
+def label(number: int, *, late: object, hours: float = 1, **more: object) -> dict[str, object]:
+    """The label of an inference, known some hours after the start."""
+    known_at = START + timedelta(hours=hours)
+    row = {"partner_inference_id": f"flight-{number:06}", "ground_truth_timestamp": known_at, "late": late}
+    return row | more
+
+
 class Files:
     """Uploads of files written for one test."""
 
@@ -132,6 +139,14 @@ class Files:
 
 def all_ids(destination: Destination, window: Range, stream: StreamName = INFERENCES) -> list[str]:
     return [one for batch in destination.ids(stream, window) for one in batch]
+
+
+def all_labels(destination: Destination, window: Range) -> dict[str, tuple[datetime, object]]:
+    """Ground-truth timestamp and value of `late`, by id."""
+    rows = [row for table in destination.labels(window) for row in table.to_pylist()]
+    found = {row["partner_inference_id"]: (row["ground_truth_timestamp"], row["late"]) for row in rows}
+    assert len(found) == len(rows), "an id has one label"
+    return found
 
 
 DAY_US = Range(HOUR * HOUR_US, (HOUR + 24) * HOUR_US)
@@ -357,6 +372,7 @@ class DestinationContract(ReceiptContract):
         return [
             lambda: destination.counts(INFERENCES, Range(HOUR, HOUR + 1)),
             lambda: list(destination.ids(INFERENCES, DAY_US)),
+            lambda: list(destination.labels(DAY_US)),
             lambda: destination.send_rows(INFERENCES, [inference(1)]),
         ]
 
@@ -376,19 +392,77 @@ class DestinationContract(ReceiptContract):
         destination = world.destination()
         destination.send(INFERENCES, files.upload(map(inference, range(4))))
         assert world.stored() == 4
-        labels = [
-            {
-                "partner_inference_id": f"flight-{n:06}",
-                "ground_truth_timestamp": START + timedelta(hours=n),
-                "late": n > 1,
-            }
-            for n in range(4)
-        ]
+        labels = [label(n, late=n > 1, hours=n) for n in range(4)]
         assert destination.send(LABELS, files.upload(labels[:2], stream=LABELS)).accepted == 2
         assert [answer.accepted for answer in destination.send_rows(LABELS, labels[2:])] == [True, True]
         world.stored()
         assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + n: 1 for n in range(4)}
         assert sorted(all_ids(destination, DAY_US, LABELS)) == [f"flight-{n:06}" for n in range(4)]
+        assert all_labels(destination, DAY_US) == {
+            f"flight-{n:06}": (START + timedelta(hours=n), n > 1) for n in range(4)
+        }
+
+    def test_labels_show_which_value_is_there(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload(map(inference, range(3))))
+        assert world.stored() == 3
+        destination.send(LABELS, files.upload([label(n, late=False) for n in range(3)], stream=LABELS))
+        world.stored()
+        ids = sorted(all_ids(destination, DAY_US, LABELS))
+        changed = [label(1, late=True), label(2, late=True, hours=5)]
+        destination.send(LABELS, files.upload(changed[:1], stream=LABELS))
+        assert [answer.accepted for answer in destination.send_rows(LABELS, changed[1:])] == [True]
+        world.stored()
+        assert sorted(all_ids(destination, DAY_US, LABELS)) == ids
+        at, later = START + timedelta(hours=1), START + timedelta(hours=5)
+        everything = {"flight-000000": (at, False), "flight-000001": (at, True), "flight-000002": (later, True)}
+        assert all_labels(destination, DAY_US) == everything
+        hours = [Range((HOUR + n) * HOUR_US, (HOUR + n + 1) * HOUR_US) for n in (1, 2, 5)]
+        assert [sorted(all_labels(destination, hour)) for hour in hours] == [ids[:2], [], ids[2:]]
+        assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + 1: 2, HOUR + 5: 1}
+
+    def test_a_label_sent_again_changes_nothing(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload(map(inference, range(2))))
+        world.stored()
+        labels = [label(n, late=True) for n in range(2)]
+        for _ in range(2):
+            assert destination.send(LABELS, files.upload(labels, stream=LABELS)).accepted == 2
+            assert all(one.accepted or one.already_there for one in destination.send_rows(LABELS, labels))
+        world.stored()
+        assert sorted(all_ids(destination, DAY_US, LABELS)) == ["flight-000000", "flight-000001"]
+        assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + 1: 2}
+
+    def test_a_label_without_its_inference_is_refused_by_its_id(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload([inference(1)]))
+        world.stored()
+        labels = [label(0, late=True), label(1, late=True), label(1, late=None)]
+        answers = destination.send_rows(LABELS, labels)
+        assert [answer.partner_inference_id for answer in answers] == [row["partner_inference_id"] for row in labels]
+        assert [(one.accepted, one.already_there, one.no_inference) for one in answers] == [
+            (False, False, True),
+            (True, False, False),
+            (False, False, False),
+        ]
+        assert "late" in answers[2].message
+        receipt = destination.send(LABELS, files.upload(labels[:2], stream=LABELS))
+        assert receipt.accepted + receipt.failed == 2
+        world.stored()
+        assert list(all_labels(destination, DAY_US)) == ["flight-000001"]
+
+    def test_a_lost_reply_to_labels_is_unknown_and_their_values_tell(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload(map(inference, range(2))))
+        world.stored()
+        world.lose_reply()
+        with pytest.raises(Unknown):
+            destination.send(LABELS, files.upload([label(0, late=True)], stream=LABELS))
+        with pytest.raises(Unknown):
+            destination.send_rows(LABELS, [label(1, late=False)])
+        world.stored()
+        at = START + timedelta(hours=1)
+        assert all_labels(destination, DAY_US) == {"flight-000000": (at, True), "flight-000001": (at, False)}
 
     # -- sending rows
 
@@ -461,8 +535,9 @@ class DestinationContract(ReceiptContract):
                 found |= inside
             assert len(found) == 40 or width == 1
 
-    def test_ids_of_a_window_without_rows_are_none(self, world: World) -> None:
+    def test_a_window_without_rows_has_no_ids_and_no_labels(self, world: World) -> None:
         assert all_ids(world.destination(), DAY_US) == []
+        assert all_labels(world.destination(), DAY_US) == {}
 
 
 def as_source(options: Mapping[str, object]) -> str:

@@ -103,7 +103,7 @@ def part(number: int, hours: dict[int, int]) -> Part:
 def draft(of: Cut, *parts: Part, held: str | None = None, **tally: Any) -> Slice:
     rows = sum(one.rows for one in parts)
     rejected = tally.get("rejected", {})
-    dropped = sum(tally.get(name, 0) for name in ("duplicates", "known"))
+    dropped = sum(tally.get(name, 0) for name in ("duplicates", "known", "superseded", "waiting"))
     counted = Tally(rows + dropped + sum(rejected.values()), rows, **tally)
     return Slice(0, of.id, of.kind, of.range, parts, counted, of.lane, held)
 
@@ -648,6 +648,8 @@ class LedgerContract:
             duplicates=4,
             rejected={"no id": 2, "changed_after_sent": 1},
             null_cursors=3,
+            superseded=6,
+            waiting=5,
         )
         assert another_connection_to_the_same_ledger.slices.publishing(stream_of(ledger)) == begun
 
@@ -657,6 +659,22 @@ class LedgerContract:
         assert (stream_of(ledger).allotted, stream_of(ledger).published) == (1, 0)
         ledger.slices.withdraw(stream_of(ledger), begun.sequence)
         assert stream_of(ledger).allotted == 1
+
+    def test_the_cuts_of_published_slices_are_told_with_the_version_that_they_are_of(self, ledger: SqlLedger) -> None:
+        one, two, three = plan(ledger, *[cut(n, n + 1) for n in range(3)])
+        publish(ledger, two)
+        publish(ledger, one)
+        begin(ledger, three, part(0, {5: 2}))
+        assert ledger.slices.cuts(stream_of(ledger)) == (2, {two.id: 1, one.id: 2})
+
+    def test_a_summary_tells_what_of_labels_is_held_and_what_was_taken_up_again(self, ledger: SqlLedger) -> None:
+        first, second = plan(ledger, cut(0, 1), cut(7, 8, lane="held"))
+        publish(ledger, first, waiting=5, superseded=2)
+        (summary,) = ledger.reports.summary("flights")
+        assert (summary.waiting, summary.superseded) == (5, 2)
+        publish(ledger, second, part(0, {5: 3}), waiting=2)
+        (summary,) = ledger.reports.summary("flights")
+        assert summary.waiting == 2
 
     def test_a_slice_that_is_being_published_is_not_published(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))

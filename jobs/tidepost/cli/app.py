@@ -14,6 +14,7 @@ import tidepost
 from tidepost.cli import (
     backfill,
     demo,
+    ground_truth,
     init,
     ledger,
     plan,
@@ -42,6 +43,7 @@ _MODULES: Final = (
     plan,
     upload,
     backfill,
+    ground_truth,
     status,
     rejects,
     release,
@@ -55,8 +57,9 @@ _MODULES: Final = (
 """What declares the commands, by being imported."""
 
 _ORDER: Final = (
-    "demo init validate plan run backfill status reconcile resend rejects release skip purge sandbox version".split()
-)
+    "demo init validate plan run backfill ground-truth status reconcile resend rejects release skip purge sandbox "
+    "version"
+).split()
 _INTERRUPTED: Final = 130
 # Newer versions of Typer carry their own Click, so its root of usage errors is found by way of Typer's own name.
 _UsageError: Final[type[Exception]] = next(

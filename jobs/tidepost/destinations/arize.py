@@ -13,7 +13,7 @@ import random as randomness
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import IO, Final, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Final, NoReturn, cast
 
 from tidepost.destinations.answers import Reading
 from tidepost.destinations.arize_columns import BATCH, check_columns, columns_of
@@ -29,6 +29,9 @@ from tidepost.errors import Misconfigured, Refused, Retryable, TidepostError, Un
 from tidepost.model import Proof, Receipt, RowAnswer, StreamName
 from tidepost.ports import Upload, unguarded
 from tidepost.ranges import Range
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["ArizeDestination", "ArizeOptions"]
 
@@ -141,6 +144,10 @@ class ArizeDestination:
         self._unanswerable()
 
     def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
+        """Raises Misconfigured: Arize cannot be asked."""
+        self._unanswerable()
+
+    def labels(self, window: Range) -> Iterator[pa.Table]:
         """Raises Misconfigured: Arize cannot be asked."""
         self._unanswerable()
 

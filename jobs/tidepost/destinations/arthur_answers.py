@@ -69,3 +69,12 @@ def already_there(entry: Mapping[str, Any]) -> bool:
         return False
     message = str(entry.get("message", "")).lower()
     return entry.get("status") == 409 or any(words in message for words in ("already exist", "duplicate"))
+
+
+def no_inference(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry says of a label that no inference has its id: status 404, or words to that effect."""
+    if succeeded(entry):
+        return False
+    message = str(entry.get("message", "")).lower()
+    missing = any(words in message for words in ("not found", "not exist", "no inference", "unknown inference"))
+    return entry.get("status") == 404 or ("inference" in message and missing)

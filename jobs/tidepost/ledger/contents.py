@@ -19,6 +19,8 @@ NOT_SCANNED: Final = {
     "published": 0,
     "duplicates": 0,
     "known": 0,
+    "superseded": 0,
+    "waiting": 0,
     "null_cursors": 0,
     "ids": "",
     "late": 0.0,
@@ -132,6 +134,8 @@ def write_tally(connection: Connection, stream: Stream, cut: int, tally: Tally) 
         "published": tally.published,
         "duplicates": tally.duplicates,
         "known": tally.known,
+        "superseded": tally.superseded,
+        "waiting": tally.waiting,
         "null_cursors": tally.null_cursors,
         "ids": tally.ids,
         "late": tally.late,
@@ -149,7 +153,8 @@ def read_tally(connection: Connection, cut: Row[Any]) -> Tally:
     """What became of the rows of a cut, of which this is the row."""
     reasons = select(cut_rejects.c.reason, cut_rejects.c.rows).where(cut_rejects.c.cut == cut.id)
     rejected = {row.reason: row.rows for row in connection.execute(reasons.order_by(cut_rejects.c.reason))}
-    return Tally(cut.scanned, cut.published, cut.duplicates, cut.known, rejected, cut.null_cursors, cut.ids, cut.late)
+    numbers = (cut.scanned, cut.published, cut.duplicates, cut.known)
+    return Tally(*numbers, rejected, cut.null_cursors, cut.ids, cut.late, cut.superseded, cut.waiting)
 
 
 def _width(part: Part) -> int:

@@ -32,6 +32,14 @@ class SqlSlices:
             version = connection.execute(select(streams.c.published).where(streams.c.id == stream.id)).scalar_one()
             return Published(version, read_parts(connection, published_parts(stream, window)))
 
+    def cuts(self, stream: Stream) -> tuple[int, Mapping[int, int]]:
+        theirs = select(slices.c.cut, slices.c.sequence).where(
+            slices.c.stream == stream.id, slices.c.state == SliceState.PUBLISHED
+        )
+        with self._database.read() as connection:
+            version = connection.execute(select(streams.c.published).where(streams.c.id == stream.id)).scalar_one()
+            return version, {row.cut: row.sequence for row in connection.execute(theirs)}
+
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         _accounted_for(draft)
         with self._database.write() as connection:

@@ -80,10 +80,11 @@ def routes(platform: Platform, recent: Recent, arize: Arize) -> APIRouter:
 
     @api.post("/sandbox/models/{model_id}/lose")
     async def lose(model_id: str, request: Request) -> Response:
-        ids = (await _object(request)).get("ids")
+        body = await _object(request)
+        ids, stream = body.get("ids"), body.get("stream", "inferences")
         if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
             raise BadRequest("ids must be a list of partner inference ids")
-        return JSONResponse({"rows": platform.lose(platform.model(unquote(model_id)), ids)})
+        return JSONResponse({"rows": platform.lose(platform.model(unquote(model_id)), ids, stream=stream)})
 
     return api
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from tidepost.errors import Misconfigured, TidepostError
+from tidepost.sandbox.catalog import Stream
 from tidepost.sandbox.settings import Fault, OnRepeat
 
 _START_SECONDS: Final = 30.0
@@ -139,10 +140,10 @@ class SandboxProcess:
         """Puts one more fault in force; with a `count`, for that many requests."""
         self._call("POST", "/sandbox/faults", asdict(fault))
 
-    def lose(self, model_id: str, ids: Sequence[str]) -> int:
-        """Let a model's inferences with these ids be gone; returns how many rows went."""
+    def lose(self, model_id: str, ids: Sequence[str], *, stream: Stream = "inferences") -> int:
+        """Let a model's inferences with these ids be gone, or their labels alone; returns how many rows went."""
         path = f"/sandbox/models/{quote(model_id, safe='')}/lose"
-        return int(self._call("POST", path, {"ids": list(ids)})["rows"])
+        return int(self._call("POST", path, {"ids": list(ids), "stream": stream})["rows"])
 
     def wait_until_loaded(self, *, seconds: float = 60.0) -> None:
         """Returns when nothing accepted is left to load; TidepostError when that takes longer than `seconds`."""

@@ -119,6 +119,8 @@ def upgrade() -> None:
         sa.Column("published", sa.BigInteger(), nullable=False),
         sa.Column("duplicates", sa.BigInteger(), nullable=False),
         sa.Column("known", sa.BigInteger(), nullable=False),
+        sa.Column("superseded", sa.BigInteger(), nullable=False),
+        sa.Column("waiting", sa.BigInteger(), nullable=False),
         sa.Column("null_cursors", sa.BigInteger(), nullable=False),
         sa.Column("ids", sa.Text(), nullable=False),
         sa.Column("late", sa.Double(), nullable=False),
