@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -41,6 +41,16 @@ def number_of(drop: Drop) -> int:
 def register(records: Records, stream: Stream, drop: Drop) -> None:
     """Remember a file that is to be taken up, durably; repeating it is harmless."""
     records.put(_key(stream, number_of(drop)), json.dumps(asdict(drop), sort_keys=True).encode(), absent=True)
+
+
+def by_hand(drops: Drops, paths: Sequence[str]) -> list[Drop]:
+    """Files that somebody names, as they are now; absolute, or in S3. Raises Misconfigured where one is not there."""
+    found = {path: drops.now(path) for path in paths}
+    missing = [path for path, drop in found.items() if drop is None]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise Misconfigured(f"{', '.join(missing)} {are} not there", safe="Nothing was done.")
+    return [drop for drop in found.values() if drop is not None]
 
 
 def registered(records: Records, stream: Stream, number: int) -> Drop:

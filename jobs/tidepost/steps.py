@@ -21,7 +21,7 @@ from functools import reduce
 from tidepost.deliver import Parcel
 from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
 from tidepost.events import Notice, Settled
-from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, Tally
+from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, StreamName, Tally
 from tidepost.outbound import ENDED, FIRST_POLL, MOST_WAITING
 from tidepost.run import (
     Outcome,
@@ -112,6 +112,8 @@ class Standing:
     rows:       of these; each has `arrived`, was `refused`, is `held`, or is still `loading`
     waiting:    deliveries that are neither closed nor held
     held:       deliveries that wait for a person
+    behind:     deliveries of labels whose turn has not come, while nothing is on its way that it could come after:
+                they wait for inferences, or for what a person decides, and are a later run's
     wait:       seconds until it is worth looking again
     """
 
@@ -124,6 +126,7 @@ class Standing:
     waiting: int
     held: int
     wait: float
+    behind: int = 0
 
     @property
     def done(self) -> bool:
@@ -315,8 +318,12 @@ def _standing(world: World, stream: Stream, found: Sequence[Delivery], cuts: Seq
     plans, deliveries = world.ledger.plans, world.ledger.deliveries
     poll = world.job.destination.poll.total_seconds()
     still_open = {cut.id for cut in plans.open_cuts(stream)}
+    turn = {one.id for one in open_deliveries(world, stream)} if stream.name is StreamName.GROUND_TRUTH else None
     these = [deliveries.current(one) for one in found] if cuts is None else deliveries.of(stream, cuts)
     tallies = plans.tallies(stream, cuts or ()).values()
+    going = [one for one in these if one.state not in ENDED]
+    behind = len(going) if turn is not None and not turn else 0
+    able = going if turn is None else [one for one in going if one.id in turn]
     return Standing(
         tally=reduce(Tally.plus, tallies, Tally()),
         unfinished=tuple(sorted(still_open if cuts is None else still_open.intersection(cuts))),
@@ -324,7 +331,8 @@ def _standing(world: World, stream: Stream, found: Sequence[Delivery], cuts: Seq
         rows=sum(one.rows for one in these),
         arrived=sum(one.arrived for one in these),
         refused=sum(one.refused for one in these),
-        waiting=sum(one.state not in ENDED for one in these),
+        waiting=len(going) - behind,
         held=sum(one.state is DeliveryState.HELD for one in these),
-        wait=0.0 if any(one.state is DeliveryState.TODO for one in these) else poll,
+        wait=0.0 if any(one.state is DeliveryState.TODO for one in able) else poll,
+        behind=behind,
     )

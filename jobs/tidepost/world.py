@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tidepost.engine import Engine
+from tidepost.errors import Misconfigured
 from tidepost.job import Job
 from tidepost.ports import Destination, Drops, Ledger, Records, Source, Staging
 
@@ -38,3 +39,14 @@ class World:
     identity: dict[str, str] = field(default_factory=dict)
     labels: World | None = None
     drops: Drops | None = None
+
+
+def labels_of(world: World) -> World:
+    """The world of a job's labels. Raises Misconfigured where it has none."""
+    if world.labels is None:
+        raise Misconfigured(
+            f"{world.job.name} has no ground truth",
+            safe="Nothing was done.",
+            hint=f"Add a section ground_truth to {world.job.path}.",
+        )
+    return world.labels

@@ -17,11 +17,22 @@ if TYPE_CHECKING:
     from tidepost.airflow.dags import upload_dags
     from tidepost.airflow.hooks import ArthurHook
     from tidepost.airflow.operators import ReconcileOperator, UploadOperator
+    from tidepost.airflow.waiting import GroundTruthFileSensor
 
-__all__ = ["ArthurHook", "ReconcileOperator", "UploadOperator", "asset", "outlets", "partitions", "upload_dags"]
+__all__ = [
+    "ArthurHook",
+    "GroundTruthFileSensor",
+    "ReconcileOperator",
+    "UploadOperator",
+    "asset",
+    "outlets",
+    "partitions",
+    "upload_dags",
+]
 
 _WHERE: Final = {
     "ArthurHook": "hooks",
+    "GroundTruthFileSensor": "waiting",
     "ReconcileOperator": "operators",
     "UploadOperator": "operators",
     "asset": "assets",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tidepost import steps
+from tidepost import dropping, steps
 from tidepost.airflow import lineage
 from tidepost.airflow.asked import Asked, Mode
 from tidepost.airflow.comparing import open_again
@@ -17,12 +17,14 @@ from tidepost.airflow.lineage import Flow
 from tidepost.airflow.telling import Teller, cut_line, planned_lines, summary
 from tidepost.airflow.world import Opened
 from tidepost.cursor import CursorKind
-from tidepost.errors import Refused, Retryable
+from tidepost.errors import Misconfigured, Refused, Retryable
+from tidepost.job import absolute
 from tidepost.leases import LEASE_SECONDS
-from tidepost.model import Request, ScanKind
+from tidepost.model import Request, ScanKind, Stream, StreamName
 from tidepost.prospect import prospect
 from tidepost.reference import resolve
-from tidepost.status import JobStatus, read_status
+from tidepost.run import registered
+from tidepost.status import StreamStatus, read_status
 from tidepost.steps import Begun, Standing, Uploaded
 from tidepost.texts import count, short, span
 
@@ -33,28 +35,56 @@ LEAST_DEADLINE: Final = 3_600.0
 
 
 def begin(it: Opened, what: Asked, *, most: int, tell: Teller) -> Begun:
-    """What a run has to do. With a dry run, it is only told. Raises as `steps.begin` does."""
+    """What a run has to do in the world's stream. With a dry run, it is only told. Raises as `steps.begin` does, and
+    Misconfigured where a file that was named is not there."""
     if what.mode is Mode.RECONCILE:
         return Begun()
     if what.mode is Mode.RESEND:
         return Begun(done=open_again(it, what, tell))
     kind = it.world.source.cursor()
     window = what.window(kind)
-    request = Request(what.key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
+    key = what.key_for(it.world.job.stream)
+    request = Request(key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
+    if what.files:
+        _take_up(it, what, key, tell)
     if what.dry_run:
         return Begun(rows=_foretell(it, request, kind, most, tell))
     begun = steps.begin(it.world, request, notice=tell, most=most)
+    if it.world.job.stream is StreamName.GROUND_TRUTH and not begun.closed:
+        # Labels of earlier runs that waited for their turn arrive in this one.
+        begun = replace(begun, done=tuple(dict.fromkeys((*begun.done, *_behind(it)))))
     if begun.closed:
         tell.tell(CLOSED)
     else:
         edge = "" if begun.edge is None else f", up to {short(begun.edge)}"
         more = "; more remain, for the next run" if begun.more else ""
-        tell.tell(f"{it.job.name}: {count(len(begun.cuts), 'cut')}, about {count(begun.rows, 'row')}{edge}{more}")
+        tell.tell(f"{it.title}: {count(len(begun.cuts), 'cut')}, about {count(begun.rows, 'row')}{edge}{more}")
     if begun.deliveries:
         tell.tell(f"{count(begun.deliveries, 'delivery', 'deliveries')} of before are open, and are finished too")
     if begun.null_cursors:
         tell.tell(f"{count(begun.null_cursors, 'row')} of the source have no cursor (NULL) and cannot be found by it")
     return begun
+
+
+def dropped(it: Opened, *, tell: Teller) -> tuple[int, float | None]:
+    """How many files of labels are to be taken up, which are told of, and in how many seconds the next one is, if any
+    is only to be quiet still. Raises Misconfigured where the job names none."""
+    labels, drops, now = it.world.job.ground_truth, it.world.drops, it.world.clock()
+    if labels is None or labels.files is None or drops is None:
+        raise Misconfigured(
+            f"{it.job.name} names no files of labels",
+            safe="Nothing was done.",
+            hint=f"Add ground_truth.files to {it.job.path}.",
+        )
+    stream, quiet = it.stream or Stream(0, it.job.name, StreamName.GROUND_TRUTH), labels.files.quiet.total_seconds()
+    records, ledger = it.world.records, it.world.ledger
+    ready = [drop for drop, _ in dropping.due(drops, records, ledger, stream, now=now, quiet=quiet)]
+    for one in ready:
+        tell.tell(f"{one.path} is to be taken up")
+    if ready:
+        return len(ready), None
+    unquiet = dropping.due(drops, records, ledger, stream, now=now + quiet, quiet=quiet)
+    return 0, min((max(1.0, drop.modified + quiet - now) for drop, _ in unquiet), default=None)
 
 
 def announced(begun: Begun) -> dict[str, Any]:
@@ -125,7 +155,7 @@ def in_time(it: Opened, standing: Standing, *, since: float, deadline: float | N
         return
     missing = standing.rows - standing.arrived - standing.refused
     raise Retryable(
-        f"{it.job.name}: {count(missing, 'row')} of {count(standing.waiting, 'delivery', 'deliveries')} and "
+        f"{it.title}: {count(missing, 'row')} of {count(standing.waiting, 'delivery', 'deliveries')} and "
         f"{count(len(standing.unfinished), 'cut')} are missing after {span(waited)}",
         safe="What was sent is recorded; nothing is sent again before the platform was asked.",
         hint=f"See them:  tidepost status {it.job.name}",
@@ -157,10 +187,11 @@ class Report:
 def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller) -> Report:
     """Tell what became of a run, once nothing is waited for."""
     status = read_status(it.job, it.ledger, it.world.clock())
-    places = [where for one in status.streams for where in one.destinations]
+    own = [one for one in status.streams if one.name is it.world.job.stream]
+    places = [where for one in own for where in one.destinations]
     marks = {where.name: where.mark for where in places}
     lag = max((where.lag for where in places if where.lag is not None), default=None)
-    tell.tell(f"{it.job.name}\n{summary(standing, len(cuts), marks)}")
+    tell.tell(f"{it.title}\n{summary(standing, len(cuts), marks)}")
     hours, size, retries = _arrived(it, cuts)
     counts = {
         "cuts": len(cuts),
@@ -171,7 +202,7 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
         "rejected": standing.tally.rejects,
         "lag": None if lag is None else round(lag, 3),
     }
-    held = _held(status, standing.held) if standing.held else None
+    held = _held(it.title, own, standing.held) if standing.held else None
     moved = _flow(it, standing.tally.scanned, standing.rows, size, standing.arrived)
     return Report(counts, hours, retries, next(iter(marks.values()), None), lag, moved, held)
 
@@ -182,7 +213,7 @@ def flow(it: Opened, done: Uploaded) -> Flow:
 
 
 def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
-    job, source = it.world.job, it.job.source.postgres
+    job, source = it.world.job, it.world.job.source.postgres
     url = None if source is None else resolve(str(source), it.env)
     prefix = "" if it.stream is None else it.stream.prefix
     staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
@@ -193,6 +224,31 @@ def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
     )
 
 
+def _take_up(it: Opened, what: Asked, key: str, tell: Teller) -> None:
+    """Remember files of labels that somebody named as ones to take up, unless the request was planned before."""
+    stream = it.stream
+    if it.world.drops is None or (stream is not None and it.ledger.plans.asked(stream, key) is not None):
+        return
+    found = dropping.by_hand(it.world.drops, [absolute(it.project.root, path) for path in what.files])
+    for one in found:
+        tell.tell(f"{'would take' if what.dry_run else 'taking'} up {one.path}")
+    if not what.dry_run:
+        stream = registered(it.world)
+        for one in found:
+            dropping.register(it.world.records, stream, one)
+
+
+def _behind(it: Opened) -> list[int]:
+    """The cuts of deliveries of labels that are open."""
+    stream = it.stream
+    open_now = (
+        []
+        if stream is None
+        else [one for to in it.world.destinations for one in it.ledger.deliveries.open(stream, to.name)]
+    )
+    return sorted(it.ledger.deliveries.contents(one)[0].cut for one in open_now)
+
+
 def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: Teller) -> int:
     """Tell what a request would do. Returns the rows, about."""
     found = prospect(it.world, it.stream, request)
@@ -200,7 +256,7 @@ def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: T
         tell.tell(line)
     rows = sum(cut.estimated or 0 for cut in found.cuts)
     runs = -(-len(found.cuts) // most)
-    tell.tell(f"{it.job.name}: {count(len(found.cuts), 'cut')} in {count(runs, 'run')}, about {count(rows, 'row')}")
+    tell.tell(f"{it.title}: {count(len(found.cuts), 'cut')} in {count(runs, 'run')}, about {count(rows, 'row')}")
     return rows
 
 
@@ -221,18 +277,18 @@ def _arrived(it: Opened, cuts: Sequence[int]) -> tuple[dict[int, int], int, int]
     return dict(hours), size, retries
 
 
-def _held(status: JobStatus, held: int) -> Refused:
+def _held(title: str, streams: Sequence[StreamStatus], held: int) -> Refused:
     first = next(
         (where.name, one)
-        for stream in status.streams
+        for stream in streams
         for where in stream.destinations
         for one in where.waiting
         if one.state == "held"
     )
     name, one = first
     return Refused(
-        f"{status.job}: slice {one.sequence} is held at {name}: {one.reason}"
+        f"{title}: slice {one.sequence} is held at {name}: {one.reason}"
         + (f"; and {held - 1} more" if held > 1 else ""),
         safe="Nothing was lost: its rows are kept, and everything else was delivered.",
-        hint=f"See them:  tidepost rejects {status.job} --show-rows   Let it go:  {one.remedy}",
+        hint=f"See them:  tidepost rejects {title.partition(',')[0]} --show-rows   Let it go:  {one.remedy}",
     )

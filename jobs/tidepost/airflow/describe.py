@@ -33,12 +33,21 @@ def describe(job: Job, file: str) -> str:
         ("sends to", f"{to.type}, model `{to.model_name}` at `{to.url}`"),
         ("schedule", f"`{job.schedule}`, {job.timezone}" if job.schedule else "by hand"),
     ]
+    labels = job.ground_truth
+    if labels is not None:
+        files = "" if labels.files is None else f"; files: {_names(labels.files.paths)}"
+        rows += [
+            ("ground truth", _names([one.name for one in labels.attributes])),
+            ("labels from", _source(labels.source) + files),
+            ("new labels by", f"`{labels.cursor.column}` from {labels.cursor.start}"),
+            ("labels' schedule", f"`{labels.schedule}`, {job.timezone}" if labels.schedule else ""),
+        ]
     if job.airflow.freshness is not None:
         rows.append(("arrives within", duration_text(job.airflow.freshness)))
     if job.owner:
         rows.append(("owner", job.owner))
     table = "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(text)} |" for key, text in rows if text)])
-    parts = [job.description or "", table, _query(job.source), _RUNS]
+    parts = [job.description or "", table, _query(job.source), "" if labels is None else _query(labels.source), _RUNS]
     return "\n\n".join(part for part in parts if part)
 
 

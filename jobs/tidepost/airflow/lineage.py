@@ -41,14 +41,14 @@ def sources(job: Job, url: str | None = None) -> tuple[Dataset, ...]:
 
     url: of its PostgreSQL database, of which only host and names are used
     """
-    source = job.source
-    if source.files:
-        return tuple(dict.fromkeys(_place(_folder(file)) for file in source.files))
+    source, labels = job.source, job.ground_truth
+    dropped = labels.files.paths if job.labels and labels is not None and labels.files is not None else ()
+    found = [_place(_folder(file)) for file in (*(source.files or ()), *dropped)]
     if source.database:
-        return (_place(source.database),)
+        found.insert(0, _place(source.database))
     if url:
-        return (_of_postgres(url, source.table),)
-    return ()
+        found.insert(0, _of_postgres(url, source.table))
+    return tuple(dict.fromkeys(found))
 
 
 def staging(place: str) -> Dataset:

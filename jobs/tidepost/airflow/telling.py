@@ -106,6 +106,7 @@ def summary(standing: Standing, cuts: int, marks: Mapping[str, str | None]) -> s
         ("rows arrived", f"{standing.arrived:,}"),
         ("rows refused", f"{standing.refused:,}"),
         ("deliveries held", f"{standing.held:,}"),
+        *([("deliveries whose turn is later", f"{standing.behind:,}")] if standing.behind else []),
         *((f"mark at {name}", short(mark or "none yet")) for name, mark in marks.items()),
     ]
     return table(rows)

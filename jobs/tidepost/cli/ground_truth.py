@@ -10,11 +10,9 @@ import typer
 from tidepost.cli.command import JobName, Now, command
 from tidepost.cli.session import Session, clock_at, world_of
 from tidepost.cli.upload import carry_out, finish, incremental
-from tidepost.errors import Misconfigured
 
 if TYPE_CHECKING:
     from tidepost.job import Job
-    from tidepost.ports import Drop
     from tidepost.project import Project
 
 
@@ -40,24 +38,15 @@ def ground_truth(
 
 def _register(project: Project, job: Job, files: list[str], now: float) -> None:
     """Remember the files as ones to take up. Raises Misconfigured where one is not there, and remembers none."""
-    from tidepost.dropping import register  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.dropping import by_hand, register  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.run import registered  # noqa: PLC0415
     from tidepost.wire import ledger_of  # noqa: PLC0415
+    from tidepost.world import labels_of  # noqa: PLC0415
 
     with ledger_of(project) as ledger, world_of(project, job, ledger, clock=lambda: now) as world:
-        labels = world.labels
-        if labels is None or labels.drops is None:
-            raise Misconfigured(
-                f"{job.name} has no ground truth",
-                safe="Nothing was done.",
-                hint=f"Add a section ground_truth to {job.path}.",
-            )
-        found: list[Drop] = []
-        for name in files:
-            drop = labels.drops.now(name if "://" in name else str(Path(name).resolve()))
-            if drop is None:
-                raise Misconfigured(f"{name} is not there", safe="Nothing was done.")
-            found.append(drop)
-        stream = registered(labels)
-        for drop in found:
-            register(labels.records, stream, drop)
+        labels = labels_of(world)
+        if labels.drops is not None:
+            found = by_hand(labels.drops, [name if "://" in name else str(Path(name).resolve()) for name in files])
+            stream = registered(labels)
+            for drop in found:
+                register(labels.records, stream, drop)

@@ -134,6 +134,7 @@ def carry_out(
     Raises what `run` raises where nothing could be begun, and Misconfigured as `wire` does.
     """
     from tidepost.wire import ledger_of  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.world import labels_of  # noqa: PLC0415
 
     again = again or f"tidepost run {job.name}"
     with (
@@ -142,7 +143,7 @@ def carry_out(
         world_of(project, job, ledger, clock=clock, env=env) as world,
     ):
         if stream == "ground_truth":
-            return _one(session, _labels(world), ledger, request, stop=stop, again=again)
+            return _one(session, labels_of(world), ledger, request, stop=stop, again=again)
         carried = _one(session, world, ledger, request, stop=stop, again=again)
         if world.labels is None or carried.outcome.stopped or request is not incremental:
             return carried
@@ -150,16 +151,6 @@ def carry_out(
             return replace(carried, labels=_one(session, world.labels, ledger, request, stop=stop, again=again))
         except TidepostError as error:  # what was done of the inferences is told all the same
             return replace(carried, failure=carried.failure or error)
-
-
-def _labels(world: World) -> World:
-    if world.labels is None:
-        raise Misconfigured(
-            f"{world.job.name} has no ground truth",
-            safe="Nothing was done.",
-            hint=f"Add a section ground_truth to {world.job.path}.",
-        )
-    return world.labels
 
 
 def _one(
