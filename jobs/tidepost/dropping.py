@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from tidepost.errors import Misconfigured
-from tidepost.model import Cut, ScanKind, Stream
+from tidepost.model import Coverage, Cut, ScanKind, Stream
 from tidepost.ports import Drop, Drops, Ledger, Records
 from tidepost.ranges import Range, Ranges
 
@@ -70,8 +70,8 @@ def due(
     drops: Drops, records: Records, ledger: Ledger, stream: Stream, *, now: float, quiet: float
 ) -> list[tuple[Drop, Cut]]:
     """The files that are to be taken up: those found that did not change for `quiet` seconds, and those that were
-    registered by hand; without what was taken up, or is about to be."""
-    coverage = ledger.plans.coverage(stream)
+    registered by hand; without what was taken up, or is about to be. A stream without a number never ran."""
+    coverage = ledger.plans.coverage(stream) if stream.id else Coverage(0)
     taken = coverage.scanned.get(LANE, Ranges()).union(coverage.planned.get(LANE, Ranges()))
     found: dict[int, Drop] = {}
     for key in records.list(f"{stream.prefix}/{_FOLDER}"):

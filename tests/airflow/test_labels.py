@@ -3,10 +3,11 @@ inferences."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from tests.airflow.running import Ran
 from tests.labels import LANDED, label, labels, of_labels, shown
 from tests.world import START, World, after, rows
 
+from tidepost.airflow.asked import Asked, asked
+from tidepost.airflow.telling import Teller
 from tidepost.errors import Misconfigured
 
 DAY = timedelta(days=1)
@@ -76,6 +79,8 @@ def events(uri: str) -> list[dict[str, Any]]:
 def test_labels_of_query_and_files_go_in_the_same_run_after_the_inferences(
     world: World, go: Callable[..., Ran], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    from tidepost.airflow.deadline import late_text  # noqa: PLC0415
+
     world.define(name="after_inferences")
     world.log("monday", rows(20))
     labels(world, "monday", [label(0, 7), label(1, 0), label(99, 1)])
@@ -87,12 +92,13 @@ def test_labels_of_query_and_files_go_in_the_same_run_after_the_inferences(
     assert (ran.xcom("confirm")["arrived"], ran.xcom("ground_truth.confirm")["arrived"]) == (20, 3)
     assert [one["rows"] for one in events("tidepost://after_inferences/ground_truth")] == [3]
     assert "after_inferences, ground truth: 2 cuts" in capfd.readouterr().out
-    world.log("late", rows(1, first=99, at=after(hours=1)))
+    late = late_text("after_inferences", 60.0, "first", str(world.root))
+    assert "arthur, inferences: the mark stands at" in late
+    assert "arthur, ground truth: the mark stands at" in late
+    labels(world, "tuesday", [label(3, 1)])
     again = go("after_inferences", run_type="scheduled", interval=INTERVAL, run_id="first")
     assert again.xcom("ground_truth.plan", "begun")["closed"]
-    assert len(shown(world)) == 3
-    go("after_inferences", run_type="scheduled", interval=(INTERVAL[1], INTERVAL[1] + DAY))
-    assert shown(world)["r000099"] == 1, "its inference is there"
+    assert len(shown(world)) == 3, "what is new is the next run's"
 
 
 def test_labels_go_though_some_inferences_do_not_and_what_waits_arrives_in_a_later_run(
@@ -102,7 +108,7 @@ def test_labels_go_though_some_inferences_do_not_and_what_waits_arrives_in_a_lat
     world.log("monday", [*rows(9), *rows(1, first=9, at=after(minutes=9), score=None)])
     world.log("later", rows(10, first=10, at=after(hours=2)))
     labels(world, "monday", [label(0, 7), label(12, 3, known=LANDED + timedelta(hours=1))])
-    world.define(ground_truth={**world.job["ground_truth"], "limits": {"cut_rows": 1}})
+    world.define(ground_truth={"limits": {"cut_rows": 1}})
     ran = go("held_back", run_id="one")
     assert (ran.state, ran.states["confirm"]) == ("failed", "failed")
     assert ran.states["ground_truth.confirm"] == "success"
@@ -112,7 +118,7 @@ def test_labels_go_though_some_inferences_do_not_and_what_waits_arrives_in_a_lat
     with world.ledger() as ledger:
         stream = ledger.plans.find("held_back", "inferences")  # type: ignore[arg-type]
         (held,) = ledger.deliveries.held(stream, "arthur")  # type: ignore[arg-type]
-        ledger.deliveries.release(stream, held.destination, held.sequence, who="me", why="let it go")  # type: ignore
+        ledger.deliveries.release(stream, held.sequence, who="me", why="let it go")  # type: ignore[arg-type]
     ran = go("held_back", run_id="two")
     assert ran.state == "success"
     assert shown(world) == {"r000000": 7, "r000012": 3}
@@ -124,7 +130,7 @@ def test_labels_with_a_schedule_of_their_own_have_their_own_dag(
     world: World, go: Callable[..., Ran], dags: Callable[[], dict[str, Any]]
 ) -> None:
     world.define(
-        ground_truth={**world.job["ground_truth"], "schedule": "30 4 * * *", "limits": {"cut_rows": 1}},
+        ground_truth={"schedule": "30 4 * * *", "limits": {"cut_rows": 1}},
         timezone="Europe/Berlin",
         airflow={"freshness": "2h"},
     )
@@ -138,8 +144,7 @@ def test_labels_with_a_schedule_of_their_own_have_their_own_dag(
     assert list(own.params.get_param("mode").schema["enum"]) == ["incremental", "range"]
     world.log("monday", rows(20))
     labels(world, "monday", [label(n, n, known=LANDED + timedelta(minutes=n)) for n in range(2)])
-    assert go("flights").state == "success"
-    assert shown(world) == {}
+    world.run()
     span = {"mode": "range", "from": LANDED.isoformat(), "to": (LANDED + timedelta(seconds=30)).isoformat()}
     assert go("flights_ground_truth", conf=span).state == "success"
     assert shown(world) == {"r000000": 0}
@@ -147,15 +152,27 @@ def test_labels_with_a_schedule_of_their_own_have_their_own_dag(
     assert shown(world) == {"r000000": 0, "r000001": 1}
 
 
+def form(**params: Any) -> Asked:
+    """What a run by hand asks."""
+    run = SimpleNamespace(dag_id="d", run_id="r", run_type="manual", conf=params)
+    return asked({"dag_run": run, "params": params})
+
+
 def test_files_are_uploaded_by_hand_wherever_they_lie(world: World, go: Callable[..., Ran]) -> None:
+    from tidepost.airflow import acts  # noqa: PLC0415
+    from tidepost.airflow.world import opened  # noqa: PLC0415
+
     world.log("monday", rows(5))
-    assert go().state == "success"
+    labels(world, "none", [])
+    world.run()
     world.log("tuesday", rows(1, first=5, at=after(hours=1)))
     elsewhere = drop(world, "one.csv", line(1, 4), at=time.time(), folder="elsewhere")
     drop(world, "two.csv", line(2, 6), at=time.time(), folder="elsewhere")
-    absent = go(conf={"files": [str(elsewhere), "elsewhere/none.csv"]})
-    assert (absent.state, absent.states["ground_truth.plan"]) == ("failed", "failed")
-    assert shown(world) == {}
+    with (
+        pytest.raises(Misconfigured, match=r"none\.csv is not there"),
+        opened(str(world.root), "flights", stream="ground_truth") as it,
+    ):
+        acts.begin(it, form(files=[str(elsewhere), "elsewhere/none.csv"]), most=500, tell=Teller(logging.getLogger()))
     ran = go(conf={"files": [str(elsewhere), "elsewhere/two.csv"]}, run_id="mine")
     assert (ran.state, ran.states["plan"], ran.states["confirm"]) == ("success", "skipped", "skipped")
     assert shown(world) == {"r000001": 4, "r000002": 6}
@@ -167,7 +184,7 @@ def test_files_are_uploaded_by_hand_wherever_they_lie(world: World, go: Callable
 def test_a_backfill_looks_at_the_interval_of_both_streams_and_each_goes_on_by_itself(
     world: World, go: Callable[..., Ran], dags: Callable[[], dict[str, Any]], run_dag: Callable[..., Ran]
 ) -> None:
-    world.define(ground_truth={**world.job["ground_truth"], "limits": {"cut_rows": 1}})
+    world.define(ground_truth={"limits": {"cut_rows": 1}})
     world.log("monday", rows(5))
     labels(
         world, "days", [label(0, 3), label(1, 4, known=LANDED + timedelta(hours=1)), label(2, 5, known=LANDED + DAY)]
@@ -208,20 +225,18 @@ def test_a_file_of_labels_is_waited_for_without_a_worker(world: World, run_dag: 
     assert not (world.root / ".tidepost" / "ledger.db").exists(), "looking writes nothing"
 
     drop(world, "week.csv", line(1, 4))
+    labels(world, "none", [])
     world.log("monday", rows(5))
+    world.run()
     with DAG("waits_for_labels", schedule=None) as dag:
         here = {"job": "flights", "project": str(world.root)}
-        upload = UploadOperator(task_id="labels", stream="ground_truth", **here)
-        sensor() >> UploadOperator(task_id="inferences", **here) >> upload
+        sensor() >> UploadOperator(task_id="labels", stream="ground_truth", **here)
     ran = run_dag(dag)
     assert (ran.state, ran.xcom("wait"), ran.xcom("labels")["arrived"]) == ("success", 1, 1)
     assert shown(world) == {"r000001": 4}
     with pytest.raises(TaskDeferred):
         looked(sensor())
-    world.define(
-        ground_truth={name: one for name, one in world.job["ground_truth"].items() if name != "files"}
-        | {"files": None}
-    )
+    world.define(ground_truth={"files": None})
     with pytest.raises(Misconfigured, match="names no files of labels"):
         looked(sensor())
 
@@ -229,14 +244,8 @@ def test_a_file_of_labels_is_waited_for_without_a_worker(world: World, run_dag: 
 def test_what_a_form_cannot_say_of_labels_is_refused_at_once(
     world: World, dags: Callable[[], dict[str, Any]]
 ) -> None:
-    from tidepost.airflow.asked import asked  # noqa: PLC0415
-
-    def given(**params: Any) -> Any:
-        run = SimpleNamespace(dag_id="d", run_id="r", run_type="manual", conf=params)
-        return asked({"dag_run": run, "params": params})
-
-    assert given(stream="both").key == given().key
-    assert given(files=["a.csv"]).key != given().key
+    assert form(stream="both").key == form().key
+    assert form(files=["a.csv"]).key != form().key
     for params in (
         {"files": ["a.csv"], "mode": "reconcile"},
         {"files": ["a.csv"], "stream": "inferences"},
@@ -244,32 +253,18 @@ def test_what_a_form_cannot_say_of_labels_is_refused_at_once(
         {"stream": "labels"},
     ):
         with pytest.raises(Misconfigured):
-            given(**params)
-    form = dags()["flights"].params
+            form(**params)
+    asks = dags()["flights"].params
     with pytest.raises(Exception, match="is not of type"):
-        form.get_param("files").resolve("a.csv")
-    assert form.get_param("stream").value == "both"
+        asks.get_param("files").resolve("a.csv")
+    assert asks.get_param("stream").value == "both"
 
 
 def test_a_dag_of_labels_does_not_take_the_name_of_another_job(
     world: World, dags: Callable[[], dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.define(ground_truth={**world.job["ground_truth"], "schedule": "@daily"})
+    world.define(ground_truth={"schedule": "@daily"})
     text = (world.root / "jobs" / "flights.yaml").read_text()
     (world.root / "jobs" / "other.yaml").write_text(text.replace('"flights"', '"flights_ground_truth"'))
     assert set(dags()) == {"flights", "flights_ground_truth", "flights_ground_truth_ground_truth"}
     assert "ground_truth.schedule: the DAG of these labels has the name of the one of job" in caplog.text
-
-
-def test_who_is_late_is_told_of_which_stream(world: World, go: Callable[..., Ran]) -> None:
-    from tidepost.airflow.deadline import late_text  # noqa: PLC0415
-
-    world.log("monday", rows(2))
-    labels(world, "monday", [label(0, 7)])
-    assert go().state == "success"
-    both = late_text("flights", 60.0, "mine", str(world.root))
-    assert "arthur, inferences: the mark stands at" in both
-    assert "arthur, ground truth: the mark stands at" in both
-    one = late_text("flights", 60.0, "mine", str(world.root), "ground_truth")
-    assert one.startswith("flights, ground truth is late")
-    assert datetime.now(UTC) and "inferences" not in one

@@ -20,7 +20,7 @@ from tidepost.cursor import CursorKind
 from tidepost.errors import Misconfigured, Refused, Retryable
 from tidepost.job import absolute
 from tidepost.leases import LEASE_SECONDS
-from tidepost.model import Request, ScanKind, Stream, StreamName
+from tidepost.model import DeliveryState, Request, ScanKind, Stream, StreamName
 from tidepost.prospect import prospect
 from tidepost.reference import resolve
 from tidepost.run import registered
@@ -239,14 +239,17 @@ def _take_up(it: Opened, what: Asked, key: str, tell: Teller) -> None:
 
 
 def _behind(it: Opened) -> list[int]:
-    """The cuts of deliveries of labels that are open."""
-    stream = it.stream
-    open_now = (
-        []
-        if stream is None
-        else [one for to in it.world.destinations for one in it.ledger.deliveries.open(stream, to.name)]
-    )
-    return sorted(it.ledger.deliveries.contents(one)[0].cut for one in open_now)
+    """The cuts of deliveries of labels that were not begun, as it was not their turn."""
+    stream, known = it.stream, it.ledger.deliveries
+    names = [one.name for one in it.world.destinations] if stream is not None else []
+    left = [
+        one
+        for name in names
+        if stream is not None
+        for one in known.open(stream, name)
+        if one.state is DeliveryState.TODO
+    ]
+    return sorted({known.contents(one)[0].cut for one in left})
 
 
 def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: Teller) -> int:
