@@ -131,6 +131,8 @@ def _details(of: JobStatus) -> Iterator[RenderableType]:
     if not of.ran:
         yield f"{of.job} never ran\n  Upload what is there:  tidepost run {of.job}"
     for stream in of.streams:
+        if stream is not of.streams[0]:
+            yield ""
         yield f"{of.job}, {stream.name}"
         yield table(("", ""), list(_facts(stream)), headless=True)
         for one in stream.destinations:

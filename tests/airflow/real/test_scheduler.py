@@ -91,9 +91,9 @@ def real(_process: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> 
 def begun(real: Real) -> dict[str, str]:
     """What takes long has begun, side by side: the runs of three jobs, by their job."""
     hourly, backfilled, asked = (real.jobs[name].dag for name in ("hourly", "backfilled", "asked"))
+    real.rest.backfill(backfilled, f"{after():%FT%TZ}", f"{after(hours=1):%FT%TZ}")
     for dag in (hourly, backfilled, asked):
         real.rest.resume(dag)
-    real.rest.backfill(backfilled, f"{after():%FT%TZ}", f"{after(hours=1):%FT%TZ}")
     return {
         "backfilled": real.rest.trigger(backfilled),
         "asked": real.rest.trigger(asked, mode="range", dry_run=True, **WINDOW),
@@ -133,6 +133,7 @@ def test_a_scheduled_run_uploads_and_clearing_it_sends_nothing(real: Real, begun
     real.succeeded(job.dag, run)
     assert job.held() == (MINUTES, MINUTES, 0)
     assert job.repeats_offered() == offered
+    assert "this request was done before: nothing is sent" in real.told(job.dag, run)
 
 
 def test_what_arrived_is_an_event_of_its_asset_and_the_mark_is_there_to_read(
