@@ -56,6 +56,7 @@ def test_the_form_asks_for_what_is_read_of_it(form_of: Callable[[str], Any]) -> 
         {"mode": "range", "from": FROM, "to": TO},
         {"mode": "reconcile", "from": "2013-01-01", "to": "2013-01-02", "by_event": True, "dry_run": True},
         {"mode": "resend", "from": None, "to": None},
+        {"stream": "ground_truth", "files": ["a.csv", "s3://bucket/b.csv"]},
     ],
     ids=json.dumps,
 )
@@ -66,6 +67,8 @@ def test_what_may_be_asked_is_taken(trigger: Callable[..., dict[str, Any]], conf
         "to": None,
         "by_event": False,
         "dry_run": False,
+        "stream": "both",
+        "files": None,
         **conf,
     }
 
@@ -81,6 +84,8 @@ def test_what_may_be_asked_is_taken(trigger: Callable[..., dict[str, Any]], conf
         ({"mode": "range", "from": 20130101, "to": TO}, "from"),
         ({"dry_run": "yes"}, "dry_run"),
         ({"by_event": 1}, "by_event"),
+        ({"stream": "labels"}, "stream"),
+        ({"files": "a.csv"}, "files"),
     ],
     ids=json.dumps,
 )

@@ -41,16 +41,6 @@ def form(job: Job, streams: Sequence[StreamName] = (StreamName.INFERENCES,)) -> 
     pattern = patterns[0] if len(patterns) == 1 else f"({'|'.join(patterns)})"
     modes = [mode for mode in Mode if StreamName.INFERENCES in streams or mode in (Mode.INCREMENTAL, Mode.RANGE)]
     asks = _usual(pattern, like, modes)
-    if StreamName.GROUND_TRUTH in streams:
-        asks["files"] = Param(
-            None,
-            **_DRAFT,
-            type=["null", "array"],
-            items={"type": "string", "minLength": 1},
-            title="Files of labels",
-            description="Files to upload labels from, wherever they lie, one a line: addresses in S3, or paths as "
-            "the workers see them, from the project's root. With files, a run uploads labels alone.",
-        )
     if len(streams) > 1:
         asks["stream"] = Param(
             BOTH,
@@ -60,6 +50,16 @@ def form(job: Job, streams: Sequence[StreamName] = (StreamName.INFERENCES,)) -> 
             values_display={BOTH: "both", **{one.value: one.value.replace("_", " ") for one in streams}},
             title="Stream",
             description="For incremental and range. A range is of each stream's own cursor.",
+        )
+    if StreamName.GROUND_TRUTH in streams:
+        asks["files"] = Param(
+            None,
+            **_DRAFT,
+            type=["null", "array"],
+            items={"type": "string", "minLength": 1},
+            title="Files of labels",
+            description="Files to upload labels from, wherever they lie, one a line: addresses in S3, or paths as "
+            "the workers see them, from the project's root. With files, a run uploads labels alone.",
         )
     return asks
 

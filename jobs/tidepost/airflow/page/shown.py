@@ -112,8 +112,8 @@ class Shown:
 
 
 def shown(reading: Reading, dags: Mapping[str, Dag]) -> Shown:
-    """The page of a reading; `dags` by job."""
-    lines = [line for found in reading.jobs for line in _lines(found, dags.get(found.name), reading.at)]
+    """The page of a reading; `dags` by job, and those for one stream alone by `of_stream`."""
+    lines = [line for found in reading.jobs for line in _lines(found, dags, reading.at)]
     lines += [_broken(one) for one in reading.broken]
     lines.sort(key=lambda line: (line.care, line.job, line.key))
     at = instant(reading.at) or ""
@@ -131,7 +131,13 @@ def visible(reading: Reading, jobs: Collection[str], *, broken: bool) -> Reading
     )
 
 
-def _lines(of: Found, dag: Dag | None, now: float) -> Iterator[Line]:
+def of_stream(job: str, stream: str) -> str:
+    """What a stream of a job is called among DAGs."""
+    return f"{job}/{stream}"
+
+
+def _lines(of: Found, dags: Mapping[str, Dag], now: float) -> Iterator[Line]:
+    dag = dags.get(of.name)
     if of.status is None:
         yield Line(of.name, of.name, Care.BROKEN, "not readable", dag, fault=of.fault, blank=True)
     elif not of.status.ran:
@@ -140,7 +146,7 @@ def _lines(of: Found, dag: Dag | None, now: float) -> Iterator[Line]:
     else:
         for stream in of.status.streams:
             for one in stream.destinations:
-                yield _line(of.name, dag, stream, one, now)
+                yield _line(of.name, dags.get(of_stream(of.name, stream.name), dag), stream, one, now)
 
 
 def _line(job: str, dag: Dag | None, stream: StreamStatus, to: DestinationStatus, now: float) -> Line:
