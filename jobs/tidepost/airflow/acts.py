@@ -186,10 +186,12 @@ def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
     url = None if source is None else resolve(str(source), it.env)
     prefix = "" if it.stream is None else it.stream.prefix
     staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
-    read = lineage.sources(job, url)
+    read, models = lineage.sources(job, url), lineage.models(job)
+    if len(models) == 1:  # of several, nobody has counted what went to which
+        models = (lineage.counted(models[0], rows=sent),)
     return Flow(
         tuple(lineage.counted(one, rows=scanned) for one in read) if len(read) == 1 else read,
-        (lineage.counted(staged, rows=rows, size=size), lineage.counted(lineage.model(job), rows=sent)),
+        (lineage.counted(staged, rows=rows, size=size), *models),
     )
 
 
