@@ -282,8 +282,11 @@ def _resume(
             break
         if delivery.destination not in outbound:
             continue
-        with remembered(outcome):
+        try:
             tools.restage.bring_back(outcome.stream, delivery)
+        except TidepostError as error:
+            outcome.fail(delivery.destination, tools.named(delivery.destination, error))
+        else:
             outbound[delivery.destination].add(delivery)
 
 

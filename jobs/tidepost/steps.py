@@ -32,7 +32,6 @@ from tidepost.run import (
     open_deliveries,
     recover,
     registered,
-    remembered,
     take,
     warn,
 )
@@ -260,8 +259,11 @@ def _brought_back(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery]
     """The deliveries whose files are all there, those that were purged and staged again among them."""
     ready: list[Delivery] = []
     for one in deliveries:
-        with remembered(outcome):
+        try:
             tools.restage.bring_back(outcome.stream, one)
+        except TidepostError as error:
+            _failed(tools, outcome, one.destination, error)
+        else:
             ready.append(one)
     return ready
 
