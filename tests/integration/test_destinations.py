@@ -20,6 +20,8 @@ from tidepost import run as engine
 from tidepost.errors import Misconfigured, Outdated, Retryable, TidepostError
 from tidepost.events import Event, Settled
 from tidepost.purge import Purge
+from tidepost.reconcile import Reconciling, Scope
+from tidepost.resend import reopen
 from tidepost.sandbox.process import SandboxProcess
 from tidepost.status import StreamStatus, read_status
 
@@ -229,6 +231,8 @@ def test_a_paused_destination_gets_nothing_and_catches_up_once_it_is_resumed(two
     assert str(second.mark) < str(first.mark)
     assert two.purge() == 3
     assert len(two.files()) == 1
+    with two.wired() as wired, two.ledger() as ledger, pytest.raises(Misconfigured, match="second is paused"):
+        reopen(wired, ledger, two.stream(), {"second": {1: 1}}, who="a test", why="it was lost")
     with pytest.raises(Outdated, match="second is paused already"):
         two.pause()
     two.resume()
@@ -336,6 +340,9 @@ def test_arthur_and_arize_get_the_same_slices_and_arizes_rules_are_arizes_matter
     status = {one.name: one for one in two.status().destinations}
     assert (status["arthur"].held, status["arize"].held) == (0, 1)
     assert str(status["arize"].mark) < str(status["arthur"].mark)
+    with two.wired() as wired, two.ledger() as ledger, wired.engine.connect() as connection:
+        compared = Reconciling(wired, ledger, two.stream(), connection).reconcile(Scope(), wired.destinations)
+    assert not compared.lost.get("arthur")
     two.log("wednesday", rows(10, first=4 * ROWS, at=after(hours=12)))
     two.run()
     assert two.platform_rows() == 3 * ROWS + 20

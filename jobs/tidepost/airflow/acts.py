@@ -157,7 +157,7 @@ class Report:
 def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller) -> Report:
     """Tell what became of a run, once nothing is waited for."""
     status = read_status(it.job, it.ledger, it.world.clock())
-    places = [where for one in status.streams for where in one.destinations]
+    places = [where for one in status.streams for where in one.destinations if where.sends]
     marks = {where.name: where.mark for where in places}
     lag = max((where.lag for where in places if where.lag is not None), default=None)
     tell.tell(f"{it.job.name}\n{summary(standing, len(cuts), marks)}")
@@ -228,6 +228,7 @@ def _held(status: JobStatus, held: int) -> Refused:
         (where.name, one)
         for stream in status.streams
         for where in stream.destinations
+        if where.sends
         for one in where.waiting
         if one.state == "held"
     )
