@@ -16,7 +16,7 @@ from tidepost.errors import Misconfigured, Outdated
 from tidepost.ledger.restore import SqlRestore
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import AuditEntry
-from tidepost.model import Coverage, Delivery, Slice, Stream
+from tidepost.model import Coverage, Delivery, Pause, Slice, Stream
 from tidepost.ports import Records
 from tidepost.ranges import Range, Ranges
 
@@ -67,6 +67,14 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A destination was paused, or resumed, for all streams of the job; kept with its inferences."""
+
+    destination: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """What somebody did, and on what.
 
@@ -77,7 +85,7 @@ class Act:
 
     after: int
     entry: AuditEntry
-    did: Skip | Move | Release
+    did: Skip | Move | Release | Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,26 @@ def release(
     )
     with kept(records, stream, Act(stream.allotted, entry, Release(sequence, sent, arrived))):
         return ledger.deliveries.release(stream, sequence, who=word.who, why=word.why, arrived=arrived)
+
+
+def pause(ledger: SqlLedger, records: Records, stream: Stream, destination: str, word: Word) -> None:
+    """Send nothing to a destination any more, of any stream of the job, until it is resumed. `stream` is the job's
+    inferences. Raises Outdated where it is paused already."""
+    _hold(ledger, records, stream, Hold(destination, paused=True), word)
+
+
+def resume(ledger: SqlLedger, records: Records, stream: Stream, destination: str, word: Word) -> None:
+    """Let a paused destination have what it missed. Raises Outdated where it is not paused."""
+    _hold(ledger, records, stream, Hold(destination, paused=False), word)
+
+
+def _hold(ledger: SqlLedger, records: Records, stream: Stream, did: Hold, word: Word) -> None:
+    now, before = ("paused", "sending") if did.paused else ("sending", "paused")
+    what = f"{'paused' if did.paused else 'resumed'} {did.destination}"
+    entry = AuditEntry(word.at, word.who, what, before, now, word.why)
+    with kept(records, stream, Act(stream.allotted, entry, did)):
+        pause = Pause(word.who, word.at, word.why) if did.paused else None
+        SqlRestore(ledger).pause(stream.job, did.destination, pause, entry)
 
 
 def move_to(position: int, *, start: int, frontier: int, bound: int | None) -> Move | None:
@@ -210,7 +238,7 @@ def act_of(content: Mapping[str, Any]) -> Act:
     return Act(int(content["after"]), AuditEntry(float(entry["at"]), *words), _did(content))
 
 
-def _did(content: Mapping[str, Any]) -> Skip | Move | Release:
+def _did(content: Mapping[str, Any]) -> Skip | Move | Release | Hold:
     if "skip" in content:
         did = content["skip"]
         return Skip(int(did["sequence"]), str(did["destination"]), int(did["arrived"]))
@@ -221,6 +249,9 @@ def _did(content: Mapping[str, Any]) -> Skip | Move | Release:
             for where, parts in did["sent"].items()
         }
         return Release(int(did["sequence"]), sent, bool(did["arrived"]))
+    if "hold" in content:
+        did = content["hold"]
+        return Hold(str(did["destination"]), bool(did["paused"]))
     did = content["move"]
     return Move(int(did["position"]), None if did["start"] is None else int(did["start"]))
 
@@ -246,6 +277,17 @@ def scanned_after(slices: Iterable[Slice], acts: Sequence[Act]) -> tuple[dict[st
     for _, move in moves:
         set_to(move)
     return scanned, {"": passed}
+
+
+def paused_after(acts: Sequence[Act]) -> dict[str, Pause]:
+    """The destinations that are paused once acts were done, by name."""
+    paused: dict[str, Pause] = {}
+    for act in acts:
+        if isinstance(act.did, Hold):
+            paused.pop(act.did.destination, None)
+            if act.did.paused:
+                paused[act.did.destination] = Pause(act.entry.who, act.entry.at, act.entry.why)
+    return paused
 
 
 def skip_reason(why: str) -> str:

@@ -122,44 +122,39 @@ class ArizeDefinition(Section):
         return {"type": self.type, "space": self.space_id, "model": self.model}
 
     def resolved(self, text: Callable[..., str | None], file: Callable[..., str | None]) -> Self:
-        """With each reference replaced: `text` and `file` take a value as written, and its keys."""
-        update = {
-            key: text(getattr(self, key), "destination", key)
-            for key in ("url", "space_id", "model", "version", "batch_id")
-        }
-        return self.model_copy(update={**update, "ca_file": file(self.ca_file, "destination", "ca_file")})
+        """With each reference replaced: `text` and `file` take a value as written, and its keys from here."""
+        update = {key: text(getattr(self, key), key) for key in ("url", "space_id", "model", "version", "batch_id")}
+        return self.model_copy(update={**update, "ca_file": file(self.ca_file, "ca_file")})
 
-    def misfits(self, mapping: MappingDefinition) -> Iterator[PydanticCustomError]:
-        """What is wrong with it beside that mapping."""
+    def misfits(self, mapping: MappingDefinition, *at: str | int) -> Iterator[PydanticCustomError]:
+        """What is wrong with it beside that mapping; `at` is where in the file it stands."""
         predictions = [one.name for one in mapping.predictions]
         inputs = {one.name for one in mapping.inputs}
         others = {one.name for one in mapping.non_inputs}
         for key in ("prediction_label", "prediction_score"):
             name = getattr(self, key)
             if name is not None and name not in predictions:
-                yield fault(f'"{name}" is none of mapping.predictions', "destination", key)
+                yield fault(f'"{name}" is none of mapping.predictions', *at, key)
         named = {self.prediction_label, self.prediction_score} - {None}
         if not named and len(predictions) > 1:
-            yield fault(
-                "is needed, or prediction_score: there are several predictions", "destination", "prediction_label"
-            )
+            yield fault("is needed, or prediction_score: there are several predictions", *at, "prediction_label")
         unnamed = [name for name in predictions if name not in named]
         if named and unnamed:
             yield fault(f'"{unnamed[0]}" has no place at Arize; make it a non-input', "mapping", "predictions")
         for feature, column in self.shap:
             if feature not in inputs:
-                yield fault(f'"{feature}" is none of mapping.inputs', "destination", "shap")
+                yield fault(f'"{feature}" is none of mapping.inputs', *at, "shap")
             if column not in others:
-                yield fault(f'"{column}" is none of mapping.non_inputs', "destination", "shap")
+                yield fault(f'"{column}" is none of mapping.non_inputs', *at, "shap")
         for key in ("group", "rank"):
             name = getattr(self, key)
             if name is not None and name not in inputs | others:
-                yield fault(f'"{name}" is none of the mapping\'s inputs and non-inputs', "destination", key)
+                yield fault(f'"{name}" is none of the mapping\'s inputs and non-inputs', *at, key)
         if self.environment != "production":
             actual = {self.actual_label, self.actual_score} - {None}
             if not actual or not actual <= inputs | others:
                 yield fault(
                     f"is needed: a {self.environment} set has its actual values among its non-inputs",
-                    "destination",
+                    *at,
                     "actual_label",
                 )

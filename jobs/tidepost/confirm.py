@@ -26,7 +26,7 @@ from tidepost.deliver import MOST_FILE_SENDS, Courier, Parcel
 from tidepost.engine import BATCH_ROWS, Engine
 from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
 from tidepost.events import Settled, Waiting, Warned
-from tidepost.job import Job
+from tidepost.job import DestinationDefinition, Job
 from tidepost.labelled import unequal
 from tidepost.model import (
     MICROSECONDS_AN_HOUR,
@@ -71,6 +71,11 @@ class Confirmer:
     shared: bool
     now: Callable[[], float]
     _looked: dict[int, Looked] = field(default_factory=dict)
+
+    @property
+    def to(self) -> DestinationDefinition:
+        """The destination as the job defines it."""
+        return self.job.to(self.courier.destination.name)
 
     def look(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Ask once. Returns the parcels that are still open; some of them may have files to deliver again (their
@@ -253,7 +258,7 @@ class Confirmer:
         It is held before they count as unknown for good, so that of a delivery that is not held, they were decided.
         """
         unsure, times = silent(parcel), repeats(parcel)
-        if self.job.destination.on_unknown == "stop" or times >= MOST_FILE_SENDS:
+        if self.to.on_unknown == "stop" or times >= MOST_FILE_SENDS:
             reason = unheard(parcel, self.job.name)
             self._settle(parcel, DeliveryState.HELD, reason)
             for send in unsure:

@@ -4,14 +4,15 @@ Of a part whose file is kept, the file itself; of one that was purged, its sidec
 
 `{job}/{stream}/_tidepost/ids/{slice}-{part}.parquet`   partner_inference_id, inference_timestamp, content (16 bytes)
 
-Absence is never "no ids": a file or sidecar that should be there and is not stops whoever asks. Rows that a
-destination provably refused have left the index, so that corrected ones can go.
+Absence is never "no ids": a file or sidecar that should be there and is not stops whoever asks. Rows that the
+destination provably refused, of several each, have left the index, so that corrected ones can go: what one of them
+took is never sent again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -110,17 +111,19 @@ def index_of(
     *,
     parts: Sequence[PartRef],
     which: Which = "sent",
+    destinations: Collection[str] = (),
 ) -> Index | None:
     """The published rows of some parts; None where there is none to look at.
 
-    which: those that no destination provably refused, those that one did, or all
+    which: those that were not provably refused, those that were, by each of `destinations`, or all
     Raises Retryable where a file or a sidecar is not readable.
     """
     if not parts:
         return None
     kept = [one.part for one in parts if not one.part.purged]
     gone = [sidecar_of(one) for one in parts if one.part.purged]
-    tombstones = {} if which == "all" else read_tombstones(records, stream, {one.sequence for one in parts})
+    sequences = {one.sequence for one in parts}
+    tombstones = {} if which == "all" else read_tombstones(records, stream, sequences, destinations)
     if which == "refused" and not tombstones:
         return None
     if tombstones:

@@ -11,12 +11,13 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from tidepost.arize_section import ArizeDefinition
 from tidepost.errors import Misconfigured
@@ -118,7 +119,16 @@ class Job(Section):
         "are told once and left out; the others end the run. `quarantine`: new columns are left out, and rows that "
         "no longer fit are set aside as rejects while the others go on.",
     )
-    destination: DestinationDefinition = Field(description="The platform that receives the inferences.")
+    destinations: tuple[DestinationDefinition, ...] = Field(
+        (),
+        description="The platforms that receive the inferences, where there are several: each with a name of its "
+        "own, its own deliveries, mark and limits (see [destinations](destinations.md#several-destinations)).",
+    )
+    destination: DestinationDefinition | None = Field(
+        None,
+        validate_default=True,
+        description="The platform that receives the inferences; short for `destinations` with one.",
+    )
     limits: LimitsDefinition = Field(
         LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
     )
@@ -143,16 +153,46 @@ class Job(Section):
                 raise fault(f'"{one.name}" is in the mapping already', "ground_truth", "attributes", number)
         return self
 
+    @field_validator("destination")
+    @classmethod
+    def _one_or_several(
+        cls, value: DestinationDefinition | None, info: ValidationInfo
+    ) -> DestinationDefinition | None:
+        if value is not None and info.data.get("destinations"):
+            raise fault("there are `destinations` already; give one of them")
+        if value is None and info.data.get("destinations") == ():
+            raise PydanticCustomError("missing", "is missing")
+        return value
+
     @model_validator(mode="after")
-    def _destination_fits_the_mapping(self) -> Self:
-        for misfit in self.destination.misfits(self.mapping):
-            raise misfit
+    def _destinations_fit(self) -> Self:
+        if self.destination is not None:
+            self._alone = True
+            object.__setattr__(self, "destinations", (self.destination,))
+            object.__setattr__(self, "destination", None)
+        seen: set[str] = set()
+        for number, to in enumerate(self.destinations):
+            if to.name in seen:
+                key = "name" if "name" in to.model_fields_set else "type"
+                raise fault(f'another one is called "{to.name}"; give it a `name` of its own', *self.at(number), key)
+            seen.add(to.name)
+            for misfit in to.misfits(self.mapping, *self.at(number)):
+                raise misfit
         return self
 
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
     _whole: Job | None = PrivateAttr(None)
     _stream: StreamName = PrivateAttr(StreamName.INFERENCES)
+    _alone: bool = PrivateAttr(False)
+
+    def at(self, number: int) -> KeyPath:
+        """Where in the file one of the destinations stands."""
+        return ("destination",) if self._alone else ("destinations", number)
+
+    def to(self, name: str) -> DestinationDefinition:
+        """The destination of that name."""
+        return next(one for one in self.destinations if one.name == name)
 
     @property
     def stream(self) -> StreamName:
@@ -241,18 +281,18 @@ class Job(Section):
 
         References are as they are in this job: ask a resolved one.
         """
-        to = self.destination
         return {
             "cursor": {"column": self.cursor.column, "type": self.cursor.type},
             "partner_inference_id": self.mapping.partner_inference_id.text,
-            "destinations": {to.name: to.identity},
+            "destinations": {to.name: to.identity for to in self.destinations},
         }
 
     @property
     def file_rows(self) -> int:
-        """Rows in one staged file, at most: no more than go in one request, so that a file is known as a whole."""
-        most = self.destination.request_rows
-        return self.staging.file_rows if most is None else min(most, self.staging.file_rows)
+        """Rows in one staged file, at most: no more than go in one request anywhere, so that a file is known as a
+        whole."""
+        most = [to.request_rows for to in self.destinations if to.request_rows is not None]
+        return min([self.staging.file_rows, *most])
 
     def resolved(self, env: Mapping[str, str] | None = None) -> Job:
         """This job with each `${…}` replaced from `env` (default: the process's environment) and each path absolute.
@@ -287,7 +327,10 @@ class Job(Section):
                 }
             )
 
-        to, labels = self.destination, self.ground_truth
+        def below(at: KeyPath, of: Callable[..., str | None]) -> Callable[..., str | None]:
+            return lambda value, *path: of(value, *at, *path)
+
+        labels = self.ground_truth
         update: dict[str, Any] = {
             "source": found(self.source, "source"),
             "ground_truth": labels
@@ -305,7 +348,10 @@ class Job(Section):
                     ),
                 }
             ),
-            "destination": to.resolved(text, file),
+            "destinations": tuple(
+                to.resolved(below(self.at(number), text), below(self.at(number), file))
+                for number, to in enumerate(self.destinations)
+            ),
         }
         if faults:
             hints = dict.fromkeys(error.hint for error in faults)
@@ -340,11 +386,15 @@ def define_job(path: Path, document: Document, project: Project) -> Job:
 
 
 def merge(document: Document, defaults: Mapping[str, Value], places: Places) -> Document:
-    """`document` over `defaults`, mapping by mapping; what is no mapping on both sides is the document's own.
+    """`document` over `defaults`, mapping by mapping; what is no mapping on both sides is the document's own, and so
+    are its destinations, where one side has one and the other a list.
 
     A value from the defaults keeps its place there; `places` holds them under their paths in a job.
     """
     found: dict[KeyPath, Place] = dict(document.places.found)
+
+    of_the_other_form = {"destination": "destinations", "destinations": "destination"}
+    base_of_all = {key: value for key, value in defaults.items() if of_the_other_form.get(key) not in document.data}
 
     def over(own: dict[str, Value], base: Mapping[str, Value], path: KeyPath) -> dict[str, Value]:
         result = dict(own)
@@ -357,7 +407,7 @@ def merge(document: Document, defaults: Mapping[str, Value], places: Places) -> 
                 result[key] = over(mine, value, at)
         return result
 
-    return replace(document, data=over(document.data, defaults, ()), places=Places(found))
+    return replace(document, data=over(document.data, base_of_all, ()), places=Places(found))
 
 
 def schema() -> dict[str, Any]:
@@ -366,6 +416,7 @@ def schema() -> dict[str, Any]:
     It does not know the project's defaults: an editor may miss a key that they provide.
     """
     generated = Job.model_json_schema(mode="validation", schema_generator=Schema)
+    generated["oneOf"] = [{"required": ["destination"]}, {"required": ["destinations"]}]
     for part in generated["$defs"].values():
         part.pop("title", None)
     return {"$schema": Schema.schema_dialect, **generated, "title": "A tidepost job"}

@@ -143,7 +143,10 @@ class Joiner:
         return published.version
 
     def _index(self, stream: Stream, parts: Sequence[PartRef], which: Which) -> Index | None:
-        return index_of(self.connection, self.staging, self.records, stream, parts=parts, which=which)
+        names = [to.name for to in self.job.destinations]
+        return index_of(
+            self.connection, self.staging, self.records, stream, parts=parts, which=which, destinations=names
+        )
 
     def _found(self, name: str, index: Index | None) -> None:
         """A table of the ids of `tidepost_read` that an index holds, and the newest slice of each."""

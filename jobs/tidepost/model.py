@@ -171,6 +171,16 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing is sent to a destination until somebody says otherwise: who said so, when, in seconds since 1970, and
+    why."""
+
+    who: str
+    at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One finished parquet file of a slice.
 

@@ -19,6 +19,7 @@ from tidepost.model import (
     DeliveryState,
     Lease,
     Part,
+    Pause,
     Proof,
     Receipt,
     Request,
@@ -433,6 +434,9 @@ class Deliveries(Protocol):
 
     def of(self, stream: Stream, cuts: Sequence[int]) -> tuple[Delivery, ...]:
         """The deliveries, in whatever state, of the slices that some cuts became, oldest first."""
+
+    def paused(self, job: str) -> Mapping[str, Pause]:
+        """The destinations of a job to which nothing is sent for now, by name, and who said so."""
 
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.

@@ -23,7 +23,7 @@ from tidepost.compare import DIFFERING, NUMBERS, Comparison, Difference
 from tidepost.engine import translated
 from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
-from tidepost.model import MICROSECONDS_AN_HOUR, Stream
+from tidepost.model import MICROSECONDS_AN_HOUR, Proof, Stream
 from tidepost.ports import Destination, PartRef
 from tidepost.ranges import Range, Ranges
 from tidepost.shape import shape
@@ -154,7 +154,8 @@ class Reconciling:
     every: Every = "day"
 
     def reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool = True) -> Reconciled:
-        """Compare; without `source`, only what was published with what destinations show.
+        """Compare; without `source`, only what was published with what destinations show. Of several, those are left
+        out that cannot be asked, if any can.
 
         Raises Misconfigured for a source, mapping or destination that does not fit, Retryable for one that does not
         answer, and where a file of the index is not there.
@@ -186,6 +187,7 @@ class Reconciling:
 
     def _reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:
         known, comparison = SqlComparing(self.ledger), self._comparison()
+        destinations = [one for one in destinations if one.proof is Proof.ROWS] or destinations
         scanned = self.ledger.plans.coverage(self.stream).scanned.get("", Ranges())
         published = self.ledger.slices.published(self.stream, None)
         slices = known.slices(self.stream)

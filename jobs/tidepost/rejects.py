@@ -1,14 +1,15 @@
 """Rows that could not be sent or were refused, kept in the staging with their columns and the reason.
 
 `{job}/{stream}/_tidepost/rejects/{cut}.parquet`                  what staging set aside
-`{job}/{stream}/_tidepost/refused/{slice}.{destination}.parquet`  what a destination refused; its ids have left the
-                                                                  index, so that a corrected row can go
+`{job}/{stream}/_tidepost/refused/{slice}.{destination}.parquet`  what a destination refused; ids that all of a job's
+                                                                  refused have left the index
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,11 +90,21 @@ def read_refused(records: Records, stream: Stream) -> Iterator[tuple[int, str, l
         yield int(sequence), destination, read_rejects(records, key).column(ID).to_pylist()
 
 
-def read_tombstones(records: Records, stream: Stream, sequences: Set[int]) -> dict[int, list[str]]:
-    """The ids that destinations refused, by the slice that held them."""
-    found: dict[int, list[str]] = {}
+def read_tombstones(
+    records: Records, stream: Stream, sequences: Set[int], destinations: Collection[str] = ()
+) -> dict[int, list[str]]:
+    """The ids that destinations refused, by the slice that held them: those that each of `destinations` refused, or,
+    where none are named, any."""
+    found: dict[int, dict[str, list[str]]] = {}
     for key in records.list(f"{stream.prefix}/_tidepost/refused"):
-        sequence = int(key.rpartition("/")[2].partition(".")[0])
-        if sequence in sequences:
-            found.setdefault(sequence, []).extend(read_rejects(records, key).column(ID).to_pylist())
-    return found
+        text, destination, _ = key.rpartition("/")[2].split(".", 2)
+        if int(text) in sequences and (not destinations or destination in destinations):
+            found.setdefault(int(text), {})[destination] = read_rejects(records, key).column(ID).to_pylist()
+    least = max(1, len(destinations))
+    told = {
+        sequence: Counter(id_ for ids in refused.values() for id_ in set(ids)) for sequence, refused in found.items()
+    }
+    everywhere = {
+        sequence: [id_ for id_, times in counted.items() if times >= least] for sequence, counted in told.items()
+    }
+    return {sequence: ids for sequence, ids in everywhere.items() if ids}

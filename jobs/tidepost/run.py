@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from tidepost.batches import close_batches
 from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
@@ -40,7 +41,8 @@ from tidepost.world import World
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run did. `errors` are in the order in which they happened; the worst gives the exit code."""
+    """What a run did. `errors` are in the order in which they happened; the worst gives the exit code. `failed` are
+    the destinations that are the cause of some, of which the others know nothing."""
 
     stream: Stream
     cuts: int = 0
@@ -51,6 +53,17 @@ class Outcome:
     held: int = 0
     stopped: bool = False
     errors: list[BaseException] = field(default_factory=list)
+    failed: dict[str, list[BaseException]] = field(default_factory=dict)
+
+    def fail(self, destination: str, error: BaseException) -> None:
+        """Remember an error of one destination."""
+        self.errors.append(error)
+        self.failed.setdefault(destination, []).append(error)
+
+    @property
+    def general(self) -> bool:
+        """Whether anything went wrong that is not one destination's."""
+        return len(self.errors) > sum(map(len, self.failed.values()))
 
     def counting(self, notice: Notice) -> Notice:
         """The same notice, which also counts what is settled."""
@@ -109,10 +122,11 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     warn(world, notice)
     with (
         equipped(world, outcome.stream, outcome.counting(notice)) as tools,
-        sending(world, tools, stop, outcome.errors) as outbound,
+        sending(world, tools, stop, outcome.fail) as outbound,
     ):
         agenda = begun(world, tools, outcome, request, left=world.ledger.plans.open_cuts)
-        _resume(tools, outbound, outcome, agenda.deliveries, stop)
+        purged = [one for one in agenda.deliveries if tools.restage.needed(one)]
+        _resume(tools, outbound, outcome, [one for one in agenda.deliveries if one not in purged], stop)
         for cut in agenda.cuts:
             if stop.is_set():
                 break
@@ -124,24 +138,27 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
             except TidepostError as error:
                 outcome.errors.append(error)
                 break
-            for delivery in in_turn(world.ledger, world.records, outcome.stream, fresh):
+            theirs = [one for one in fresh if one.destination in outbound]
+            for delivery in in_turn(world.ledger, world.records, outcome.stream, theirs):
                 outbound[delivery.destination].add(delivery)
+        _resume(tools, outbound, outcome, purged, stop)  # last: the source is read for them, and new rows come first
     _in_their_turn(world, outcome, notice, stop)
     end(world, outcome, stop)
     return outcome
 
 
 def _in_their_turn(world: World, outcome: Outcome, notice: Notice, stop: threading.Event) -> None:
-    """See deliveries of labels through that waited for others of this run, round by round."""
+    """See deliveries of labels through that waited for others of this run, round by round, where nothing failed."""
     tried: set[int] = set()
-    while world.job.stream is StreamName.GROUND_TRUTH and not outcome.errors and not stop.is_set():
-        todo = [one for one in open_deliveries(world, outcome.stream) if one.id not in tried]
+    while world.job.stream is StreamName.GROUND_TRUTH and not outcome.general and not stop.is_set():
+        found = open_deliveries(world, outcome.stream)
+        todo = [one for one in found if one.id not in tried and one.destination not in outcome.failed]
         if not todo:
             return
         tried.update(one.id for one in todo)
         with (
             equipped(world, outcome.stream, outcome.counting(notice)) as tools,
-            sending(world, tools, stop, outcome.errors) as outbound,
+            sending(world, tools, stop, outcome.fail) as outbound,
         ):
             _resume(tools, outbound, outcome, todo, stop)
 
@@ -153,7 +170,7 @@ def send_again(
     outcome = Outcome(stream)
     with (
         equipped(world, stream, outcome.counting(notice)) as tools,
-        sending(world, tools, stop, outcome.errors) as outbound,
+        sending(world, tools, stop, outcome.fail) as outbound,
     ):
         tools.publisher.agree(stream)
         check(world, tools, stream)
@@ -234,10 +251,22 @@ def begun(
 
 
 def check(world: World, tools: Tools, stream: Stream) -> None:
-    """Ask every destination whether it takes what is staged. Raises Misconfigured, Retryable."""
+    """Ask every destination whether it takes what is staged. Where one of several does not, it is left alone, and
+    the others go on. Raises Misconfigured, Retryable where none takes it."""
     columns = tools.stage.shape(stream).staged
-    for destination in world.destinations:
-        destination.check(stream.name, columns)
+    errors = tools.checks.ask(
+        {
+            one.name: partial(one.check, stream.name, columns)
+            for one in world.destinations
+            if one.name in tools.confirmers
+        }
+    )
+    worst = Outcome(stream, errors=errors).worst()
+    if worst is not None:
+        for error in errors:
+            if error is not worst:
+                tools.notice(Warned(str(error)))
+        raise worst
 
 
 def _resume(
@@ -251,8 +280,13 @@ def _resume(
     for delivery in deliveries:
         if stop.is_set():
             break
-        with remembered(outcome):
+        if delivery.destination not in outbound:
+            continue
+        try:
             tools.restage.bring_back(outcome.stream, delivery)
+        except TidepostError as error:
+            outcome.fail(delivery.destination, tools.named(delivery.destination, error))
+        else:
             outbound[delivery.destination].add(delivery)
 
 
@@ -261,7 +295,10 @@ def end(world: World, outcome: Outcome, stop: threading.Event) -> None:
     stream = outcome.stream
     outcome.stopped = stop.is_set()
     if world.job.mapping.batch_id is not None and not outcome.stopped:
+        paused = world.ledger.deliveries.paused(stream.job)
         for destination in world.destinations:
+            if destination.name in paused or destination.name in outcome.failed:
+                continue
             with remembered(outcome):
                 close_batches(stream, destination, world.ledger, world.records)
     with remembered(outcome):
@@ -328,9 +365,12 @@ def recover(world: World, tools: Tools, stream: Stream) -> None:
 
 
 def open_deliveries(world: World, stream: Stream) -> list[Delivery]:
-    """Everything that is still to arrive somewhere and may go, a destination that joined later included."""
+    """Everything that is still to arrive somewhere and may go, a destination that joined later included; nothing of
+    a paused one."""
     found: list[Delivery] = []
+    paused = world.ledger.deliveries.paused(stream.job)
     for destination in world.destinations:
         world.ledger.deliveries.enroll(stream, destination.name)
-        found += world.ledger.deliveries.open(stream, destination.name)
+        if destination.name not in paused:
+            found += world.ledger.deliveries.open(stream, destination.name)
     return in_turn(world.ledger, world.records, stream, found)

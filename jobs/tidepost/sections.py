@@ -326,18 +326,18 @@ class ArthurDefinition(Section):
         return {"type": self.type, "organization": self.organization, "model": model}
 
     def resolved(self, text: Callable[..., str | None], file: Callable[..., str | None]) -> Self:
-        """With each reference replaced: `text` and `file` take a value as written, and its keys."""
-        url, organization = (text(getattr(self, key), "destination", key) for key in ("url", "organization"))
-        ids = {key: text(getattr(self.model, key), "destination", "model", key) for key in ("partner_id", "id")}
+        """With each reference replaced: `text` and `file` take a value as written, and its keys from here."""
+        url, organization = (text(getattr(self, key), key) for key in ("url", "organization"))
+        ids = {key: text(getattr(self.model, key), "model", key) for key in ("partner_id", "id")}
         update = {
             "url": url,
             "organization": organization,
             "model": self.model.model_copy(update=ids),
-            "ca_file": file(self.ca_file, "destination", "ca_file"),
+            "ca_file": file(self.ca_file, "ca_file"),
         }
         return self.model_copy(update=update)
 
-    def misfits(self, mapping: MappingDefinition) -> Iterator[PydanticCustomError]:
+    def misfits(self, mapping: MappingDefinition, *at: str | int) -> Iterator[PydanticCustomError]:
         """Nothing: what Arthur takes is its model's to say."""
         yield from ()
 

@@ -331,7 +331,10 @@ class Stage:
 
     def _index(self, stream: Stream, parts: Sequence[PartRef], which: Which = "sent") -> Index | None:
         """The published rows of some parts."""
-        return index_of(self.connection, self.staging, self.records, stream, parts=parts, which=which)
+        names = [to.name for to in self.job.destinations]
+        return index_of(
+            self.connection, self.staging, self.records, stream, parts=parts, which=which, destinations=names
+        )
 
 
 def _sifted(batch: pa.RecordBatch, rejected: list[pa.RecordBatch]) -> pa.RecordBatch:

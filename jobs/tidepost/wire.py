@@ -56,7 +56,7 @@ def wire(
         staging=staging,
         records=staging,
         ledger=ledger,
-        destinations=(destination_of(resolved, env, clock=clock, sleep=sleep),),
+        destinations=destinations_of(resolved, env, clock=clock, sleep=sleep),
         engine=engine,
         owner=this_process(),
         clock=clock,
@@ -162,17 +162,19 @@ def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
     return PostgresSource(url, origin, column=job.cursor.column, declared=declared, zone=job.cursor.timezone)
 
 
-def destination_of(
+def destinations_of(
     job: Job,
     env: Mapping[str, str] | None = None,
     *,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
-) -> Destination:
-    """The adapter of a resolved job's destination. `clock` is what it measures timestamps by."""
-    to = job.destination
-    key = resolve(str(to.api_key), env, where=job.where("destination", "api_key"))
-    return _arthur(job, to, key, sleep) if to.type == "arthur" else _arize(job, to, key, clock, sleep)
+) -> tuple[Destination, ...]:
+    """The adapters of a resolved job's destinations. `clock` is what they measure timestamps by."""
+    found: list[Destination] = []
+    for number, to in enumerate(job.destinations):
+        key = resolve(str(to.api_key), env, where=job.where(*job.at(number), "api_key"))
+        found.append(_arthur(job, to, key, sleep) if to.type == "arthur" else _arize(job, to, key, clock, sleep))
+    return tuple(found)
 
 
 def _arthur(job: Job, to: ArthurDefinition, key: str, sleep: Callable[[float], None]) -> Destination:

@@ -35,6 +35,7 @@ from tidepost.model import (
     DeliveryState,
     Lease,
     Part,
+    Pause,
     Proof,
     Request,
     ScanKind,
@@ -1117,6 +1118,24 @@ class LedgerContract:
             ]
         )
         assert sum(answers) == len(ledger.deliveries.open(stream, "arize")) == 5
+
+    def test_a_pause_is_of_one_job_and_one_destination_and_its_end_and_beginning_are_in_the_audit(
+        self, ledger: SqlLedger, another_connection_to_the_same_ledger: SqlLedger
+    ) -> None:
+        restore, pause = SqlRestore(ledger), Pause("ada", 5.0, "its key is renewed")
+        began = AuditEntry(5.0, "ada", "paused arize", "sending", "paused", "its key is renewed")
+        restore.pause("flights", "arize", pause, began)
+        with pytest.raises(Outdated, match="arize is paused already for flights"):
+            restore.pause("flights", "arize", pause, began)
+        elsewhere = another_connection_to_the_same_ledger.deliveries
+        assert elsewhere.paused("flights") == {"arize": pause}
+        assert elsewhere.paused("others") == {}
+        ended = AuditEntry(6.0, "bob", "resumed arize", "paused", "sending", "")
+        restore.pause("flights", "arize", None, ended)
+        with pytest.raises(Outdated, match="arize is not paused for flights"):
+            restore.pause("flights", "arize", None, ended)
+        assert elsewhere.paused("flights") == {}
+        assert {entry.what for entry in ledger.reports.audit("flights")} == {"paused arize", "resumed arize"}
 
     def test_a_released_slice_is_to_be_delivered_and_the_audit_tells_who_and_why(
         self, ledger: SqlLedger, clock: Clock

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tidepost.docs import ARIZE, FULL, MINIMAL, PROJECT, generated
 from tidepost.errors import Misconfigured
@@ -91,8 +92,8 @@ def test_the_smallest_job_has_fewer_than_15_lines(load: Load) -> None:
     assert job.source.format == "parquet"
     assert job.cursor.settle == timedelta(minutes=10)
     assert job.cursor.lookback == timedelta(days=1)
-    assert job.destination.name == "arthur"
-    assert job.destination.model == ModelReference(partner_id="flights-delay")
+    assert job.destinations[0].name == "arthur"
+    assert job.destinations[0].model == ModelReference(partner_id="flights-delay")
     assert job.limits.rejects == RejectLimit(percent=Decimal(1))
     assert job.staging.file_bytes == 128_000_000
     assert job.schedule is None
@@ -102,25 +103,29 @@ def test_the_full_example_uses_every_key(load: Load) -> None:
     job = load(FULL)
     written = json.loads(job.model_dump_json(exclude_unset=True))
     lacking = {f"source.{key}" for key in ("files", "format", "slack", "table", "postgres", "s3")}
-    lacking.add("destination.model.partner_id")
+    lacking |= {"destination.model.partner_id", "destinations"}
     for section in ("", "source", "cursor", "mapping", "staging", "destination", "destination.model", "limits"):
-        values, model = written, job
+        values, model = written, cast(BaseModel, job)
         for key in section.split(".") if section else ():
-            values, model = values[key], getattr(model, key)
+            if key == "destination":  # the short form, which becomes the long one
+                model = job.destinations[0]
+                values = json.loads(model.model_dump_json(exclude_unset=True))
+            else:
+                values, model = values[key], getattr(model, key)
         prefix = f"{section}." if section else ""
         assert {f"{prefix}{key}" for key in type(model).model_fields} - lacking == {
             f"{prefix}{key}" for key in values
         }
-    assert job.destination.timeout == timedelta(minutes=2, seconds=30)
+    assert job.destinations[0].timeout == timedelta(minutes=2, seconds=30)
     assert job.staging.file_bytes == 64 * 2**20
     assert job.limits.non_finite == "null"
 
 
 def test_the_example_for_arize_uses_every_key_of_it(load: Load) -> None:
     job = load(ARIZE)
-    assert isinstance(job.destination, ArizeDefinition)
-    assert job.destination.model_fields_set == set(ArizeDefinition.model_fields)
-    assert job.destination.shap == (("distance", "distance_contribution"),)
+    assert isinstance(job.destinations[0], ArizeDefinition)
+    assert job.destinations[0].model_fields_set == set(ArizeDefinition.model_fields)
+    assert job.destinations[0].shap == (("distance", "distance_contribution"),)
     assert len({load(ARIZE), load(ARIZE)}) == 1
     resolved = job.resolved({"ARIZE_SPACE_ID": "s"})
     assert resolved.identity["destinations"] == {
@@ -243,7 +248,7 @@ def test_a_text_stands_for_a_column_and_for_a_partner_id(load: Load) -> None:
     job = load(BASE)
     assert job.mapping.inference_timestamp.column == "scheduled"
     assert job.mapping.partner_inference_id == Template("flight_id")
-    assert load(changed("model: flights-delay", "model: {id: abc}")).destination.model == ModelReference(id="abc")
+    assert load(changed("model: flights-delay", "model: {id: abc}")).destinations[0].model == ModelReference(id="abc")
 
 
 def test_the_names_of_yaml_1_1_booleans_are_ordinary_columns(load: Load) -> None:
@@ -491,11 +496,11 @@ def test_a_secret_never_shows_more_than_its_reference(load: Load, monkeypatch: p
     monkeypatch.setenv("ARTHUR_API_KEY", LITERAL)
     monkeypatch.setenv("ARTHUR_URL", "https://arthur.example.com")
     for job in (load(BASE), load(BASE).resolved()):
-        key = job.destination.api_key
+        key = job.destinations[0].api_key
         assert key == Secret("${ARTHUR_API_KEY}")
         shown = [repr(job), str(job), job.model_dump_json(), str(job.model_dump()), str(key), repr(key), f"{key}"]
         assert not any("sk-live" in text for text in shown)
-        assert json.loads(job.model_dump_json())["destination"]["api_key"] == "${ARTHUR_API_KEY}"
+        assert json.loads(job.model_dump_json())["destinations"][0]["api_key"] == "${ARTHUR_API_KEY}"
 
 
 def test_references_stay_as_written_until_they_are_resolved(load: Load, project: Project) -> None:
@@ -504,13 +509,17 @@ def test_references_stay_as_written_until_they_are_resolved(load: Load, project:
         "model: flights-delay", "model: ${MODEL}\n  ca_file: certs/ca.pem\n  organization: ${ORG:-none}", text
     )
     job = load(text)
-    assert job.destination.url == "${ARTHUR_URL}"
+    assert job.destinations[0].url == "${ARTHUR_URL}"
     assert job.source.files == ("${LOG}/*.parquet", "/abs/*.parquet", "${FAR:-s3://bucket}/*.parquet")
     resolved = job.resolved({"LOG": "log/2013", "ARTHUR_URL": "https://arthur.example.com", "MODEL": "m"})
     assert resolved.source.files == (f"{project.root}/log/2013/*.parquet", "/abs/*.parquet", "s3://bucket/*.parquet")
-    assert resolved.destination.url == "https://arthur.example.com"
-    assert resolved.destination.identity == {"type": "arthur", "organization": "none", "model": {"partner_id": "m"}}
-    assert resolved.destination.ca_file == f"{project.root}/certs/ca.pem"
+    assert resolved.destinations[0].url == "https://arthur.example.com"
+    assert resolved.destinations[0].identity == {
+        "type": "arthur",
+        "organization": "none",
+        "model": {"partner_id": "m"},
+    }
+    assert resolved.destinations[0].ca_file == f"{project.root}/certs/ca.pem"
     assert resolved.path == job.path
 
 
@@ -639,9 +648,11 @@ def test_the_schema_is_closed_described_and_lists_the_short_forms() -> None:
 
 def test_the_examples_of_the_schema_are_accepted(load: Load) -> None:
     def accepted(model: str, key: str, example: object) -> None:
-        sections = {"CursorDefinition": "cursor", "MappingDefinition": "mapping", "ArthurDefinition": "destination"}
+        sections = {"CursorDefinition": "cursor", "MappingDefinition": "mapping"}
         data = json.loads(load(BASE).model_dump_json())
-        into = data if not model else data[sections[model]]
+        into = (
+            data if not model else data["destinations"][0] if model == "ArthurDefinition" else data[sections[model]]
+        )
         into[key] = example
         if model == "CursorDefinition" and key == "start" and example == 0:
             into["type"] = "integer"
@@ -660,7 +671,7 @@ def test_the_examples_of_a_destination_at_arize_are_accepted(load: Load) -> None
     for key, about in schema()["$defs"]["ArizeDefinition"]["properties"].items():
         for example in about.get("examples", []):
             data = json.loads(load(ARIZE).model_dump_json())
-            data["destination"][key] = example
+            data["destinations"][0][key] = example
             Job.model_validate(data)
 
 

@@ -188,7 +188,7 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
     """Tell what became of a run, once nothing is waited for."""
     status = read_status(it.job, it.ledger, it.world.clock())
     own = [one for one in status.streams if one.name is it.world.job.stream]
-    places = [where for one in own for where in one.destinations]
+    places = [where for one in own for where in one.destinations if where.sends]
     marks = {where.name: where.mark for where in places}
     lag = max((where.lag for where in places if where.lag is not None), default=None)
     tell.tell(f"{it.title}\n{summary(standing, len(cuts), marks)}")
@@ -217,10 +217,12 @@ def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
     url = None if source is None else resolve(str(source), it.env)
     prefix = "" if it.stream is None else it.stream.prefix
     staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
-    read = lineage.sources(job, url)
+    read, models = lineage.sources(job, url), lineage.models(job)
+    if len(models) == 1:  # of several, nobody has counted what went to which
+        models = (lineage.counted(models[0], rows=sent),)
     return Flow(
         tuple(lineage.counted(one, rows=scanned) for one in read) if len(read) == 1 else read,
-        (lineage.counted(staged, rows=rows, size=size), lineage.counted(lineage.model(job), rows=sent)),
+        (lineage.counted(staged, rows=rows, size=size), *models),
     )
 
 
@@ -285,6 +287,7 @@ def _held(title: str, streams: Sequence[StreamStatus], held: int) -> Refused:
         (where.name, one)
         for stream in streams
         for where in stream.destinations
+        if where.sends
         for one in where.waiting
         if one.state == "held"
     )

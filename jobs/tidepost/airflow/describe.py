@@ -17,7 +17,7 @@ is sent twice by any of them.
 
 def describe(job: Job, file: str) -> str:
     """The page of a job that `file` defines: its path from the project's root."""
-    cursor, to = job.cursor, job.destination
+    cursor = job.cursor
     rows = [
         ("defined in", f"`{file}`"),
         ("source", _source(job.source)),
@@ -30,7 +30,7 @@ def describe(job: Job, file: str) -> str:
         ("inputs", _names([one.name for one in job.mapping.inputs])),
         ("predictions", _names([one.name for one in job.mapping.predictions])),
         ("non-inputs", _names([one.name for one in job.mapping.non_inputs])),
-        ("sends to", f"{to.type}, model `{to.model_name}` at `{to.url}`"),
+        *(("sends to", f"{to.type}, model `{to.model_name}` at `{to.url}`") for to in job.destinations),
         ("schedule", f"`{job.schedule}`, {job.timezone}" if job.schedule else "by hand"),
     ]
     labels = job.ground_truth

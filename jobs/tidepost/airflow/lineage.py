@@ -56,10 +56,9 @@ def staging(place: str) -> Dataset:
     return _place(place)
 
 
-def model(job: Job) -> Dataset:
-    """The model at the platform of a resolved job."""
-    to = job.destination
-    return Dataset(_authority(to.url), f"models/{to.model_name}")
+def models(job: Job) -> tuple[Dataset, ...]:
+    """The models at the platforms of a resolved job, in the order of its destinations."""
+    return tuple(Dataset(_authority(to.url), f"models/{to.model_name}") for to in job.destinations)
 
 
 def counted(of: Dataset, *, rows: int, size: int | None = None, files: int | None = None) -> Dataset:

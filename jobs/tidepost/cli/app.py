@@ -17,6 +17,7 @@ from tidepost.cli import (
     ground_truth,
     init,
     ledger,
+    pause,
     plan,
     purge,
     reconcile,
@@ -48,6 +49,7 @@ _MODULES: Final = (
     rejects,
     release,
     skip,
+    pause,
     reconcile,
     resend,
     purge,
@@ -57,8 +59,8 @@ _MODULES: Final = (
 """What declares the commands, by being imported."""
 
 _ORDER: Final = (
-    "demo init validate plan run backfill ground-truth status reconcile resend rejects release skip purge sandbox "
-    "version"
+    "demo init validate plan run backfill ground-truth status reconcile resend rejects release skip pause resume "
+    "purge sandbox version"
 ).split()
 _INTERRUPTED: Final = 130
 # Newer versions of Typer carry their own Click, so its root of usage errors is found by way of Typer's own name.

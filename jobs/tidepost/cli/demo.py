@@ -160,10 +160,12 @@ def _load(root: Path) -> Project:
 
 def _refuse_elsewhere(job: Job, env: Mapping[str, str], url: str) -> None:
     """The demo sends to its own sandbox only, whatever the job file was changed to."""
-    there = job.resolved(env).destination.url
-    if there.rstrip("/") != url:
+    places = [(to.url, job.where(*job.at(number), "url")) for number, to in enumerate(job.resolved(env).destinations)]
+    for there, where in places:
+        if there.rstrip("/") == url:
+            continue
         raise Misconfigured(
-            f"{job.where('destination', 'url')}: the job sends to {there}, not to the demo's sandbox at {url}",
+            f"{where}: the job sends to {there}, not to the demo's sandbox at {url}",
             safe="Nothing was sent.",
             hint="Write ${SANDBOX_URL:-http://127.0.0.1:8765} there, or name a folder:  tidepost demo --dir DIR",
         )

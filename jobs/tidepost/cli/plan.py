@@ -52,8 +52,8 @@ def plan(
         stream = world.ledger.plans.find(job, StreamName.INFERENCES)
         found = prospect(world, stream, Request("", scan, asked))
         left = world.ledger.plans.open_cuts(stream) if stream is not None else ()
-        name = world.job.destination.name
-        deliveries = len(world.ledger.deliveries.open(stream, name)) if stream is not None else 0
+        names = [to.name for to in world.job.destinations] if stream is not None else []
+        deliveries = sum(len(world.ledger.deliveries.open(stream, name)) for name in names if stream is not None)
     bound = None if found.bound is None else kind.format(found.bound)
     document = {
         "job": job,

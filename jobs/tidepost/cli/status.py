@@ -115,7 +115,7 @@ def _rows(of: JobStatus) -> Iterator[tuple[str, ...]]:
             yield (
                 of.job,
                 stream.name,
-                one.name,
+                f"{one.name}{_standing(one)}",
                 _mark(one),
                 _lag(one),
                 f"{stream.rows:,}",
@@ -175,6 +175,11 @@ def _facts(of: StreamStatus) -> Iterator[tuple[str, str]]:
 
 
 def _arrivals(of: DestinationStatus) -> Iterator[tuple[str, str]]:
+    if of.removed:
+        yield "removed", "the job does not name it any more: nothing is sent there, and nothing waits for it"
+    if of.paused is not None:
+        why = f": {of.paused.why}" if of.paused.why else ""
+        yield "paused", f"by {of.paused.who}, {_at(of.paused.at)}{why}"
     lag = f", {_lag(of)} behind" if of.lag is not None else ""
     yield "mark", f"{_mark(of)}{lag}"
     yield "arrived", count(of.arrived, "row")
@@ -183,6 +188,10 @@ def _arrivals(of: DestinationStatus) -> Iterator[tuple[str, str]]:
     if of.below:
         yield "open below the mark", f"slices {', '.join(map(str, of.below))}"
     yield "last arrival", _at(of.last_closed_at)
+
+
+def _standing(of: DestinationStatus) -> str:
+    return " (removed)" if of.removed else " (paused)" if of.paused is not None else ""
 
 
 def _mark(of: DestinationStatus) -> str:

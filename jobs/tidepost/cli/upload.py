@@ -195,7 +195,7 @@ def _failure(job: str, outcome: Outcome, after: StreamStatus, again: str) -> Bas
     worst = outcome.worst()
     if worst is not None and (not isinstance(worst, TidepostError) or isinstance(worst, Misconfigured)):
         return worst
-    waiting = [(one, each) for one in after.destinations for each in one.waiting]
+    waiting = [(one, each) for one in after.destinations if one.sends for each in one.waiting]
     held = [(one, each) for one, each in waiting if each.state == "held"]
     if held:
         where, first = held[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,7 +102,7 @@ def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
     from tidepost.engine import Engine  # noqa: PLC0415
     from tidepost.prospect import start_of  # noqa: PLC0415
     from tidepost.shape import shape  # noqa: PLC0415
-    from tidepost.wire import destination_of, source_of  # noqa: PLC0415
+    from tidepost.wire import destinations_of, source_of  # noqa: PLC0415
 
     with TemporaryDirectory(prefix="tidepost-") as scratch:
         source = source_of(resolved, Engine(resolved.limits.memory, resolved.limits.threads, Path(scratch)))
@@ -123,6 +124,11 @@ def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
     found = "; ".join([found, *told])
     if not connect:
         return found
-    with closing_destination(destination_of(resolved)) as destination:
-        destination.check(resolved.stream, staged)
-    return f"{found}, which {destination.name} takes"
+    destinations = destinations_of(resolved)
+    with ExitStack() as stack:
+        for one in destinations:
+            stack.enter_context(closing_destination(one))
+        for one in destinations:
+            one.check(resolved.stream, staged)
+    names = " and ".join(one.name for one in destinations)
+    return f"{found}, which {names} {'takes' if len(destinations) == 1 else 'take'}"

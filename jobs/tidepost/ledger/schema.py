@@ -314,6 +314,17 @@ seen = Table(
     Index(None, "stream", "id", "at"),
 )
 
+# A row is a pause that lasts.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+)
+
 audit = Table(
     "audit",
     metadata,

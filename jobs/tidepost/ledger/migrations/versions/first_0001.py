@@ -262,6 +262,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("stream", "sequence", "number", "hour", name="pk_part_hours"),
     )
     op.create_table(
+        "pauses",
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("job", "destination", name="pk_pauses"),
+    )
+    op.create_table(
         "sends",
         sa.Column("id", _ID, nullable=False),
         sa.Column("delivery", _ID, nullable=False),
