@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.airflow.running import Ran
+from tests.environment import ROOT
 from tests.world import KEY, START, World, rows
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
@@ -154,6 +156,18 @@ def test_arrivals_start_the_dags_that_wait_for_them(
     assert session.query(AssetPartitionDagRun).filter_by(target_dag_id="by_run").count() == 0
 
 
+def test_the_dag_of_a_job_announces_its_stream(project: World, run_dag: Callable[..., Ran], session: Any) -> None:
+    from tidepost.airflow import upload_dags  # noqa: PLC0415
+    from tidepost.airflow.assets import asset, partitions  # noqa: PLC0415
+
+    name = renamed(project, "of_a_dag")
+    project.log("monday", rows(10))
+    dag = upload_dags(project.root)[f"upload_{name}"]
+    assert run_dag(dag).states["confirm"] == "success"
+    assert [extra["rows"] for _, extra in events(session, asset(name))] == [10]
+    assert [key for key, _ in events(session, partitions(name))] == ["2024-05-01T00:00:00"]
+
+
 def test_a_task_that_declares_no_asset_announces_nothing(
     project: World, run_dag: Callable[..., Ran], session: Any
 ) -> None:
@@ -169,3 +183,21 @@ def test_a_task_that_declares_no_asset_announces_nothing(
     ran = run_dag(dag)
     assert ran.xcom("upload")["arrived"] == 10
     assert events(session, asset(name)) == []
+
+
+def test_the_example_of_the_documentation_waits_for_a_streams_partitions(airflow_home: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag  # noqa: PLC0415
+
+    from tidepost.airflow.assets import partitions  # noqa: PLC0415
+
+    text = (ROOT / "docs" / "airflow.md").read_text()
+    (example,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "look_for_drift" in one]
+    file = airflow_home / "dags" / "example_of_the_documentation.py"
+    file.write_text(example)
+    try:
+        bag = DagBag(str(file), bundle_path=airflow_home / "dags")
+        assert bag.import_errors == {}
+        (dag,) = bag.dags.values()
+        assert dag.timetable.asset_condition == partitions("flights")
+    finally:
+        file.unlink()

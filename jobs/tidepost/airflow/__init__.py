@@ -13,16 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from tidepost.airflow.assets import asset, outlets, partitions
     from tidepost.airflow.dags import upload_dags
     from tidepost.airflow.hooks import ArthurHook
     from tidepost.airflow.operators import ReconcileOperator, UploadOperator
 
-__all__ = ["ArthurHook", "ReconcileOperator", "UploadOperator", "upload_dags"]
+__all__ = ["ArthurHook", "ReconcileOperator", "UploadOperator", "asset", "outlets", "partitions", "upload_dags"]
 
 _WHERE: Final = {
     "ArthurHook": "hooks",
     "ReconcileOperator": "operators",
     "UploadOperator": "operators",
+    "asset": "assets",
+    "outlets": "assets",
+    "partitions": "assets",
     "upload_dags": "dags",
 }
 

@@ -138,7 +138,7 @@ def test_what_arrived_is_an_event_of_its_asset_and_the_mark_is_there_to_read(
     real.succeeded(job.dag, begun["hourly"])
     name = f"{job.name}/inferences"
     (asset,) = (one["id"] for one in rest.get("/assets", name_pattern=name)["assets"] if one["name"] == name)
-    event = rest.get("/assets/events", asset_id=asset, order_by="id")["asset_events"][0]["extra"]
+    event = rest.get("/assets/events", asset_id=asset, order_by="timestamp")["asset_events"][0]["extra"]
     assert event["rows"] == MINUTES
     mirror = rest.get(f"/assets/{asset}/state-store")["asset_state_store"]
     assert {one["key"]: one["value"] for one in mirror} == {"high_water_mark": event["mark"]}
