@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 FINISHED: Final = frozenset({"success", "failed"})
 _REQUEST_SECONDS: Final = 60.0
+_BACKFILL_SECONDS: Final = 120.0
 
 
 class NotInTime(Exception):
@@ -87,7 +88,8 @@ class Rest:
         return str(self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"])
 
     def backfill(self, dag: str, start: str, end: str, *, at_once: int = 2, reprocess: str = "none") -> int:
-        """Start a backfill over the schedule's intervals in [start, end]; returns its id."""
+        """Start a backfill over the schedule's intervals in [start, end], once an earlier one of the DAG is over, as
+        Airflow refuses a second one; returns its id."""
         body = {
             "dag_id": dag,
             "from_date": start,
@@ -95,7 +97,13 @@ class Rest:
             "max_active_runs": at_once,
             "reprocess_behavior": reprocess,
         }
+        until(lambda: not self._backfilling(dag), f"the end of another backfill of {dag}", seconds=_BACKFILL_SECONDS)
         return int(self.ask("POST", "/backfills", body)["id"])
+
+    def _backfilling(self, dag: str) -> bool:
+        """Whether a backfill goes on; Airflow notices the end of its runs about half a minute late."""
+        found = self.get("/backfills", dag_id=dag)["backfills"]
+        return any(one["completed_at"] is None for one in found)
 
     def runs(self, dag: str, **query: Any) -> list[dict[str, Any]]:
         """A DAG's runs, the oldest first."""

@@ -20,7 +20,7 @@ from tidepost.destinations.arize_columns import BATCH, check_columns, columns_of
 from tidepost.destinations.arize_options import ArizeOptions
 from tidepost.destinations.arize_rows import Rows
 from tidepost.destinations.arize_schema import METADATA_KEY, Constants, encoded
-from tidepost.destinations.arize_stream import END, Load, Request, Staged, opened
+from tidepost.destinations.arize_stream import BATCH_ROWS, END, Load, Request, Staged, opened
 from tidepost.destinations.backoff import Backoff
 from tidepost.destinations.body import Body
 from tidepost.destinations.calls import Calls
@@ -185,7 +185,8 @@ class ArizeDestination:
         with closing(file), closing(opened(upload.name, file)) as parquet:
             schema = parquet.schema_arrow
             columns = columns_of(self._options, stream, schema.names)
-            yield Staged(upload.name, Rows.of(self._options, columns, schema, self._clock()), parquet)
+            rows = Rows.of(self._options, columns, schema, self._clock())
+            yield Staged(upload.name, rows, parquet, min(BATCH_ROWS, self._options.request_rows))
 
     def _constants(self, stream: StreamName, upload: Upload) -> Constants:
         of = self._options

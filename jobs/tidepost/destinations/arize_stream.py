@@ -55,15 +55,19 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A staged file, and how it is read."""
+    """A staged file, and how it is read.
+
+    batch_rows: in one batch of it, at most
+    """
 
     name: str
     rows: Rows
     file: pq.ParquetFile
+    batch_rows: int = BATCH_ROWS
 
     @property
     def batches(self) -> Iterator[pa.RecordBatch]:
-        yield from self.file.iter_batches(BATCH_ROWS, columns=self.rows.schema.names, use_threads=False)
+        yield from self.file.iter_batches(self.batch_rows, columns=self.rows.schema.names, use_threads=False)
 
     def look(self, *, rows: int, size: int) -> Load:
         """Look every row through, and cut the file into requests of at most so many rows and bytes; never within a

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from deploy.local.environment import ROOT
+from deploy.local.guard import belongs
+from deploy.local.program import Program
 from deploy.local.rest import Rest, until
 from deploy.local.settings import Place
 from deploy.local.standalone import standalone
@@ -34,6 +36,7 @@ class Real:
     """An Airflow, and the jobs that it runs, by name."""
 
     rest: Rest
+    program: Program
     jobs: dict[str, Upload]
 
     def ran(self, dag: str, **asked: Any) -> str:
@@ -78,10 +81,10 @@ def real(_process: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> 
     for job in jobs.values():
         job.log("monday", rows(MINUTES))
     place = Place(folder / "home", project, ROOT / "dags", ROOT / "plugins")
-    with standalone(place, {"SANDBOX_URL": platform.url, "ARTHUR_API_KEY": KEY}) as rest:
+    with standalone(place, {"SANDBOX_URL": platform.url, "ARTHUR_API_KEY": KEY}) as running:
         for job in jobs.values():
-            rest.wait_for_dag(job.dag)
-        yield Real(rest, jobs)
+            running.rest.wait_for_dag(job.dag)
+        yield Real(running.rest, running.program, jobs)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,7 @@ def test_a_task_that_is_killed_in_mid_upload_is_finished_by_its_retry(real: Real
         seconds=20,
     )
     for one in sending:
+        assert belongs(one["pid"], real.program.session)
         os.kill(one["pid"], signal.SIGKILL)
     real.succeeded(job.dag, run)
     tries = [one["try_number"] for one in real.rest.tasks(job.dag, run, "upload")]
