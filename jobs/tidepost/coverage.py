@@ -15,7 +15,7 @@ from tidepost.holding import held_now, inferences_of
 from tidepost.model import MICROSECONDS_AN_HOUR, Stream
 from tidepost.ports import Ledger, StagingArea
 from tidepost.ranges import Range
-from tidepost.versions import load_labelled
+from tidepost.versions import day_of, load_labelled
 
 if TYPE_CHECKING:
     from tidepost.job import Job
@@ -87,9 +87,10 @@ def _days(engine: Engine, area: StagingArea, ledger: Ledger, stream: Stream, mos
     window = Range(newest[-1] * HOURS_A_DAY, (newest[0] + 1) * HOURS_A_DAY)
     micros = Range(window.start * MICROSECONDS_AN_HOUR, window.end * MICROSECONDS_AN_HOUR)
     with engine.connect() as connection:
-        load_labelled(connection, area, stream, ledger.slices.cuts(stream)[1], window=micros)
+        cuts = ledger.slices.cuts(stream, frozenset(range(newest[-1], newest[0] + 1)))[1]
+        load_labelled(connection, area, stream, cuts, window=micros)
         found = connection.execute(
-            f"SELECT event // {HOURS_A_DAY * MICROSECONDS_AN_HOUR}, count(*), quantile_cont(age, 0.5), "
+            f"SELECT {day_of('event')}, count(*), quantile_cont(age, 0.5), "
             f"quantile_cont(age, 0.95) FROM (SELECT any_value(event) AS event, min(label_at - event) / 1e6 AS age "
             f"FROM tidepost_labelled GROUP BY id) GROUP BY 1"
         ).fetchall()

@@ -3,8 +3,10 @@
 `{job}/ground_truth/_tidepost/versions/{cut}.parquet`   one row for each label that the cut's slice holds, and for
                                                         each that is newer than the last of its id, and equal
 
-A file counts once its cut's slice is published. Of two labels of one inference the newer one is the greater
-(known, source); of the history of an id only the greatest counts.
+A file counts once its cut's slice is published. The ledger, and the slice's manifest, say on which days the
+inferences lie that its labels join. An inference has one event time, so all versions of its label are in files of its
+day, and no others are opened. Of two labels of one inference the newer one is the greater (known, source); of the
+history of an id only the greatest counts.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tidepost.errors import Retryable
 from tidepost.index import row_as_json
-from tidepost.model import Part, Stream
+from tidepost.model import MICROSECONDS_AN_HOUR, Part, Stream
 from tidepost.ports import Records, Staging, StagingArea
 from tidepost.ranges import Range
 from tidepost.rejects import read_tombstones
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _FOLDER: Final = "_tidepost/versions"
+DAY: Final = 24 * MICROSECONDS_AN_HOUR
 BY_QUERY: Final = 0
 BY_FILE: Final = 1
 """Where a label came from, in the order in which sources win a draw."""
@@ -58,6 +62,21 @@ label_at:  its ground-truth timestamp, in microseconds
 def value_of(columns: tuple[str, ...]) -> str:
     """SQL of the values of a row `r` as one text."""
     return f"md5({row_as_json(sorted(columns))})"
+
+
+def day_of(event: str) -> str:
+    """SQL of the day since 1970 of an event time in microseconds, before 1970 too."""
+    return f"({event} - (({event} % {DAY}) + {DAY}) % {DAY}) // {DAY}"
+
+
+def days_joined(versions: pa.Table | None) -> tuple[int, ...]:
+    """The days since 1970 of the inferences that labels join, ascending."""
+    if versions is None:
+        return ()
+    events = versions.column("event")
+    days = pc.divide(events, DAY)
+    before = pc.less(events, pc.multiply(days, DAY))  # division is towards zero
+    return tuple(sorted(pc.unique(pc.subtract(days, before.cast(pa.int64()))).to_pylist()))
 
 
 def write_versions(records: Records, stream: Stream, cut: int, versions: pa.Table) -> None:
@@ -99,7 +118,7 @@ def load_history(
     """Fill the temporary table `tidepost_last`: of each id that the SQL `ids` gives, the newest label that was
     published and not refused: `id`, `known`, `source`, `content`, `inference`, and `holder`, the slice that holds it.
 
-    published: cut → sequence, of the published slices
+    published: cut → sequence, of all published slices that join inferences of the days of these ids
     Raises Retryable where a file is not readable.
     """
     rows, values = _rows(connection, staging, records, stream, published)
