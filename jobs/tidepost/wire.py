@@ -62,17 +62,21 @@ def wire(
         clock=clock,
         identity=identity_of(resolved),
     )
-    labels = resolved.of_labels()
+    return replace(world, labels=labels_of(world, env))
+
+
+def labels_of(world: World, env: Mapping[str, str] | None = None) -> World | None:
+    """The world of a job's ground truth; None where it has none. Raises as `wire` does."""
+    labels = world.job.of_labels()
     if labels is None:
-        return world
-    of_labels = replace(
+        return None
+    return replace(
         world,
         job=labels,
-        source=source_of(labels, engine, env),
+        source=source_of(labels, world.engine, env),
         identity=identity_of(labels),
         drops=drops_of(labels, env),
     )
-    return replace(world, labels=of_labels)
 
 
 def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedger:

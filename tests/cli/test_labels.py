@@ -74,6 +74,29 @@ def test_held_labels_are_released_by_the_command_that_status_shows(
     assert shown(world) == {"r000000": 1}
 
 
+def test_held_labels_are_planned_set_aside_ones_listed_and_a_held_slice_skipped_by_their_stream(
+    world: World, tidepost: Shell, upload: Callable[..., Ended]
+) -> None:
+    of_labels(world)
+    world.log("monday", rows(2))
+    labels(world, "monday", [label(0, 1), label(1, 1, landed_at=None), label(7, 3)])
+    upload(code=3)
+    of = ("flights", "--stream", "ground_truth")
+    world.log("late", rows(1, first=7, at=LANDED))
+    assert tidepost.here("plan", *of, "--now", NOW_TEXT, "--json").document["cuts"] == []
+    world.run()
+    (cut,) = tidepost.here("plan", *of, "--now", NOW_TEXT, "--json").document["cuts"]
+    assert (cut["lane"], cut["start"], cut["estimated"]) == ("held", None, 1)
+    assert "held labels" in tidepost.here("plan", *of, "--now", NOW_TEXT).out
+    told = [
+        tidepost.here("rejects", *each, "--json").document for each in (("flights", "--stream", "inferences"), of)
+    ]
+    assert [each["reasons"] for each in told] == [{}, {"null_timestamp": 1}]
+    assert "slice 1" in tidepost.here("skip", *of, "1", "--why", "wrong", "--yes").out
+    upload()
+    assert shown(world) == {"r000007": 3}
+
+
 def test_a_range_of_labels_is_looked_at_again_by_hand(
     world: World, tidepost: Shell, upload: Callable[..., Ended]
 ) -> None:
