@@ -55,6 +55,11 @@ year's files for them. What is not found is looked for in all that the horizon a
 _TABLES: Final[Mapping[str, Which]] = {"tidepost_sent": "sent", "tidepost_refused": "refused"}
 
 
+def values_of(columns: Sequence[str], job: Job) -> tuple[str, ...]:
+    """Those of the staged columns that are a label's values."""
+    return tuple(name for name in columns if name not in (ID, job.stream.time))
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """What is left of the drafts, and what became of the other rows.
@@ -126,7 +131,8 @@ class Joiner:
             execute(
                 f"CREATE OR REPLACE TEMP TABLE tidepost_read AS SELECT r._part AS part, r._row AS row, r.{ID} AS id, "
                 f"CAST(k.cursor AS DECIMAL(38, 0)) * {factor} AS known, CAST({source} AS INTEGER) AS source, "
-                f"{value_of(self._values(columns))} AS content, epoch_us(r.{self.job.stream.time}) AS label_at "
+                f"{value_of(values_of(columns, self.job))} AS content, "
+                f"epoch_us(r.{self.job.stream.time}) AS label_at "
                 f"FROM ({rows_of(drafts)}) AS r "
                 f"JOIN tidepost_keys AS k ON k.part = r._part AND k.row = r._row"
             )
@@ -281,9 +287,6 @@ class Joiner:
             {"reason": reason},
         )
         return found.to_arrow_table().cast(NO_REJECTS.schema)
-
-    def _values(self, columns: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in columns if name not in (ID, self.job.stream.time))
 
 
 _NOT_FOUND: Final = "SELECT id FROM tidepost_read WHERE id NOT IN (SELECT id FROM tidepost_sent)"

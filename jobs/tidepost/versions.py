@@ -149,27 +149,43 @@ def load_labelled(
     )
 
 
+def load_versions(
+    connection: DuckDBPyConnection,
+    staging: Staging,
+    records: Records,
+    stream: Stream,
+    published: Mapping[int, int],
+) -> None:
+    """Fill the temporary table `tidepost_versions` with all versions of published slices, the `sequence` of each, and
+    whether a destination has `refused` it. Raises as `load_history` does."""
+    rows, values = _rows(connection, staging, records, stream, published, refused=True)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE tidepost_versions AS {rows}", dict(values))
+
+
 def _rows(
     connection: DuckDBPyConnection,
     staging: Staging,
     records: Records,
     stream: Stream,
     published: Mapping[int, int],
+    *,
+    refused: bool = False,
 ) -> tuple[str, Mapping[str, object]]:
-    """SQL over the versions of published slices, with the `sequence` of each, without those that were refused."""
+    """SQL over the versions of published slices, with the `sequence` of each, without those that were `refused`, or
+    with all and that column."""
     files = [Part(0, _path(cut), 0, 0, "", 0, 0, {}) for cut in published]
     slices = pa.table(
         {"cut": pa.array(list(published), pa.int64()), "sequence": pa.array(list(published.values()), pa.int64())}
     )
-    refused = [
+    tombstones = [
         (sequence, id_)
         for sequence, each in read_tombstones(records, stream, set(published.values())).items()
         for id_ in each
     ]
     gone = pa.table(
         {
-            "sequence": pa.array([sequence for sequence, _ in refused], pa.int64()),
-            "id": pa.array([id_ for _, id_ in refused], pa.string()),
+            "sequence": pa.array([sequence for sequence, _ in tombstones], pa.int64()),
+            "id": pa.array([id_ for _, id_ in tombstones], pa.string()),
         }
     )
     relation = staging.relation(connection, stream, files) if files else None
@@ -177,10 +193,12 @@ def _rows(
     connection.register("tidepost_no_labels", gone)
     connection.register("tidepost_no_versions", NO_VERSIONS)
     rows = "SELECT *, '' AS _part FROM tidepost_no_versions" if relation is None else relation.sql
+    gone_too = "(s.sequence, v.id) IN (SELECT (sequence, id) FROM tidepost_no_labels)"
+    told, left = (f", {gone_too} AS refused", "true") if refused else ("", f"NOT {gone_too}")
     sql = (
-        f"SELECT v.* EXCLUDE (_part), s.sequence FROM ({rows}) AS v JOIN tidepost_slices AS s "
+        f"SELECT v.* EXCLUDE (_part), s.sequence{told} FROM ({rows}) AS v JOIN tidepost_slices AS s "
         f"ON CAST(regexp_extract(_part, '([0-9]+)[.]parquet$', 1) AS BIGINT) = s.cut "
-        f"WHERE (s.sequence, v.id) NOT IN (SELECT (sequence, id) FROM tidepost_no_labels)"
+        f"WHERE {left}"
     )
     return sql, {} if relation is None else relation.values
 

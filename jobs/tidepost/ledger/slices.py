@@ -32,17 +32,20 @@ class SqlSlices:
             version = connection.execute(select(streams.c.published).where(streams.c.id == stream.id)).scalar_one()
             return Published(version, read_parts(connection, published_parts(stream, window)))
 
-    def cuts(self, stream: Stream, days: Set[int]) -> tuple[int, Mapping[int, int]]:
+    def cuts(self, stream: Stream, days: Set[int] | None) -> tuple[int, Mapping[int, int]]:
         of_slice = (joined.c.stream == slices.c.stream) & (joined.c.sequence == slices.c.sequence)
         theirs = (
             select(slices.c.cut, slices.c.sequence, joined.c.day)
             .join_from(joined, slices, of_slice)
             .where(joined.c.stream == stream.id, slices.c.state == SliceState.PUBLISHED)
-            .where(joined.c.day.between(min(days, default=0), max(days, default=-1)))
         )
+        if days is not None:
+            theirs = theirs.where(joined.c.day.between(min(days, default=0), max(days, default=-1)))
         with self._database.read() as connection:
             version = connection.execute(select(streams.c.published).where(streams.c.id == stream.id)).scalar_one()
-            return version, {row.cut: row.sequence for row in connection.execute(theirs) if row.day in days}
+            return version, {
+                row.cut: row.sequence for row in connection.execute(theirs) if days is None or row.day in days
+            }
 
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         _accounted_for(draft)
