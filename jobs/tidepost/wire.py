@@ -65,6 +65,15 @@ def wire(
     return replace(world, labels=labels_of(world, env))
 
 
+def join_window_of(job: Job) -> float | None:
+    """Seconds after the receipt of an inference in which its labels join at the job's platform; None for ever."""
+    if job.destination.type != "arize":
+        return None
+    from tidepost.destinations.arize import JOINS_WITHIN  # noqa: PLC0415
+
+    return JOINS_WITHIN
+
+
 def labels_of(world: World, env: Mapping[str, str] | None = None) -> World | None:
     """The world of a job's ground truth; None where it has none. Raises as `wire` does."""
     labels = world.job.of_labels()

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from tests.cli.conftest import NOW_TEXT, Ended, Shell
 from tests.labels import LANDED, label, labels, of_labels, shown
 from tests.world import NOW, START, World, rows
+
+from tidepost.destinations.arize import JOINS_WITHIN
 
 
 def test_one_run_uploads_inferences_and_then_their_labels(
@@ -50,6 +53,22 @@ def test_status_shows_how_many_inferences_have_a_label_and_which_labels_are_orph
     assert "75%" in text
     assert "waiting for their inference: 1, of which 1 are orphans" in text
     assert "orphans: r000009" in text
+
+
+def test_status_and_reconcile_name_the_days_whose_labels_come_too_late_for_the_platform(
+    world: World, tidepost: Shell, upload: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_labels(world)
+    world.log("monday", rows(1))
+    labels(world, "monday", [label(0, 1)])
+    upload()
+    later = ("--now", (datetime.now(UTC) + timedelta(days=15)).isoformat())
+    assert "too late" not in tidepost.here("status", "flights", *later).out
+    monkeypatch.setattr("tidepost.wire.join_window_of", lambda job: JOINS_WITHIN)
+    assert "too late" not in tidepost.here("status", "flights", "--now", datetime.now(UTC).isoformat()).out
+    told = f"further labels come too late at arthur for: {START:%Y-%m-%d}"
+    assert told in tidepost.here("status", "flights", *later).out
+    assert told in tidepost.here("reconcile", "flights", "--stream", "ground_truth", *later).out
 
 
 def test_labels_that_cannot_be_found_do_not_hide_what_was_done(world: World, upload: Callable[..., Ended]) -> None:

@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 def covered(project: Project, job: Job, ledger: SqlLedger, now: float) -> Coverage | None:
     """What is known of a job's labels; None where it has none."""
-    from tidepost.coverage import coverage  # noqa: PLC0415 - this brings the engine along
+    from tidepost.coverage import JoinWindow, coverage  # noqa: PLC0415 - this brings the engine along
     from tidepost.engine import Engine  # noqa: PLC0415
+    from tidepost.ledger.comparing import SqlComparing  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.wire import staging_of  # noqa: PLC0415
+    from tidepost.wire import join_window_of, staging_of  # noqa: PLC0415
 
     stream = None if job.ground_truth is None else ledger.plans.find(job.name, StreamName.GROUND_TRUTH)
     if stream is None:
         return None
     area = staging_of(project)
     engine = Engine(job.limits.memory, job.limits.threads, area.spill)
-    return coverage(job, engine, area, ledger, stream, now=now)
+    inferences = ledger.plans.find(job.name, StreamName.INFERENCES)
+    seconds, name = join_window_of(job), job.destination.name
+    windows = (
+        {}
+        if seconds is None or inferences is None
+        else {name: JoinWindow(seconds, SqlComparing(ledger).closed(inferences, name))}
+    )
+    return coverage(job, engine, area, ledger, stream, now=now, windows=windows)
 
 
 def coverage_text(of: Coverage) -> Iterator[RenderableType]:
@@ -46,6 +54,9 @@ def coverage_text(of: Coverage) -> Iterator[RenderableType]:
         for day in of.days
     ]
     yield table(("day of inference", "#inferences", "#labelled", "#share", "#median age", "#95th"), rows)
+    for name in dict.fromkeys(each for day in of.days for each in day.too_late):
+        late = ", ".join(day.day for day in of.days if name in day.too_late)
+        yield f"\nfurther labels come too late at {name} for: {late}"
     waiting = f"{of.held:,}" + (f", of which {of.orphans:,} are orphans" if of.orphans else "")
     yield f"\nwaiting for their inference: {waiting}"
     if of.named:

@@ -57,6 +57,16 @@ class SqlComparing:
                 for row in connection.execute(chosen)
             }
 
+    def closed(self, stream: Stream, destination: str) -> dict[int, float]:
+        """When each delivery there closed that did, by slice."""
+        chosen = select(deliveries.c.sequence, deliveries.c.closed_at).where(
+            deliveries.c.stream == stream.id,
+            deliveries.c.destination == destination,
+            deliveries.c.state == DeliveryState.CLOSED,
+        )
+        with self._database.read() as connection:
+            return {row.sequence: row.closed_at for row in connection.execute(chosen)}
+
     def delivery(self, stream: Stream, destination: str, sequence: int) -> Delivery:
         """One delivery as it is now."""
         this = and_(
