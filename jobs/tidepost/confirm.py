@@ -27,7 +27,7 @@ from tidepost.engine import BATCH_ROWS, Engine
 from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
 from tidepost.events import Settled, Waiting, Warned
 from tidepost.job import DestinationDefinition, Job
-from tidepost.labelled import unequal
+from tidepost.labelled import replaced, unequal
 from tidepost.model import (
     MICROSECONDS_AN_HOUR,
     DeliveryState,
@@ -282,7 +282,7 @@ class Confirmer:
         """Ask which ids are there; close the delivery, or act on what is missing when its time has come.
         True where the delivery is done with."""
         refused = set(self._refused(parcel).column(ID).to_pylist())
-        missing = {part.number: self._missing(part, refused) for part in parcel.slice.parts}
+        missing = {part.number: self._missing(parcel, part, refused) for part in parcel.slice.parts}
         self._looked[parcel.delivery.id].asked_at = hours
         lost = sum(len(ids) for ids in missing.values())
         if not lost:
@@ -295,10 +295,13 @@ class Confirmer:
             return False
         return self._mend(parcel, missing)
 
-    def _missing(self, part: Part, refused: set[str]) -> set[str]:
+    def _missing(self, parcel: Parcel, part: Part, refused: set[str]) -> set[str]:
         if self.courier.stream.name is StreamName.GROUND_TRUTH:
             with self.engine.connect() as connection:
-                return unequal(connection, self.courier, part) - refused
+                missing = unequal(connection, self.courier, part) - refused
+                if missing and parcel.delivery.reopened is not None:  # newer ones may have been sent since it closed
+                    missing -= replaced(connection, self.courier, parcel.slice)
+                return missing
         with self.courier.staging.open(self.courier.stream, part) as file:
             ids = {
                 id_

@@ -144,6 +144,7 @@ def _slice_of(stream: Stream, sequence: int) -> Callable[[Mapping[str, Any]], Sl
             _tally_of(content["tally"]),
             _text(content["lane"]),
             None if content["held"] is None else _text(content["held"]),
+            tuple(map(_whole, content["joined"])),
         )
         if not found.rows == sum(found.hours.values()) == found.tally.published:
             raise ValueError("rows that do not add up")

@@ -24,18 +24,19 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from tidepost.cursor import DAY, CursorType
+from tidepost.cursor import DAY as NANOSECONDS_A_DAY
+from tidepost.cursor import CursorType
 from tidepost.dropping import LANE as FILES
 from tidepost.holding import LANE, Held, inferences_of, read_held
 from tidepost.index import Index, Which, index_of, row_as_json
-from tidepost.model import Cut, ScanKind, Stream
-from tidepost.ports import CURSOR, Ledger, PartRef, Published, Records, Staging
+from tidepost.model import Cut, Part, ScanKind, Stream
+from tidepost.ports import CURSOR, Ledger, PartRef, Records, Staging
 from tidepost.ranges import Range
 from tidepost.rejects import NO_REJECTS
 from tidepost.repeats import DUPLICATE, KNOWN, rows_of, without
 from tidepost.shape import ID
 from tidepost.sql import quote_identifier
-from tidepost.versions import BY_FILE, BY_QUERY, NO_VERSIONS, load_history, value_of
+from tidepost.versions import BY_FILE, BY_QUERY, DAY, NO_VERSIONS, day_of, load_history, value_of
 from tidepost.writer import KEYS, Draft
 
 if TYPE_CHECKING:
@@ -48,7 +49,15 @@ SUPERSEDED, WAITING, SEEN = "superseded", "waiting", "seen"
 CONFLICT, NO_INFERENCE = "conflicting_label", "no_inference"
 LATEST: Final = 2**62
 """An event time, in microseconds, that none is after."""
+REACHES: Final = (2 * DAY, 16 * DAY, 128 * DAY)
+"""How far from its label an inference is looked for first, in microseconds: most are near, and nobody wants to open a
+year's files for them. What is not found is looked for in all that the horizon allows."""
 _TABLES: Final[Mapping[str, Which]] = {"tidepost_sent": "sent", "tidepost_refused": "refused"}
+
+
+def values_of(columns: Sequence[str], job: Job) -> tuple[str, ...]:
+    """Those of the staged columns that are a label's values."""
+    return tuple(name for name in columns if name not in (ID, job.stream.time))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,32 +124,53 @@ class Joiner:
         """Fill `tidepost_labels` with the drafts' labels and the inferences that they belong to. Returns the newest
         slice of inferences that was looked at."""
         execute = self.connection.execute
-        factor = DAY if self.kind.type is CursorType.DATE and not scaled else 1
+        factor = NANOSECONDS_A_DAY if self.kind.type is CursorType.DATE and not scaled else 1
         keys = drafts[0].file.parent / KEYS
         with pa.memory_map(str(keys)) as mapped:
             self.connection.register("tidepost_keys", pa.ipc.open_file(mapped).read_all())
             execute(
                 f"CREATE OR REPLACE TEMP TABLE tidepost_read AS SELECT r._part AS part, r._row AS row, r.{ID} AS id, "
                 f"CAST(k.cursor AS DECIMAL(38, 0)) * {factor} AS known, CAST({source} AS INTEGER) AS source, "
-                f"{value_of(self._values(columns))} AS content, epoch_us(r.{self.job.stream.time}) AS label_at "
+                f"{value_of(values_of(columns, self.job))} AS content, "
+                f"epoch_us(r.{self.job.stream.time}) AS label_at "
                 f"FROM ({rows_of(drafts)}) AS r "
                 f"JOIN tidepost_keys AS k ON k.part = r._part AND k.row = r._row"
             )
             self.connection.unregister("tidepost_keys")
-        known = self.ledger.plans.find(stream.job, inferences_of(stream).name)
-        published = Published(0, ())
-        if known is not None and self.job.ground_truth is not None:
-            first = min(draft.part.event_min for draft in drafts)
-            horizon = self.job.ground_truth.horizon // timedelta(microseconds=1)
-            published = self.ledger.slices.published(known, Range(first - horizon, LATEST))
-        for name, which in _TABLES.items():
-            self._found(name, None if known is None else self._index(known, published.parts, which))
+        looked = self._look_up(stream, [draft.part for draft in drafts])
         execute(
             "CREATE OR REPLACE TEMP TABLE tidepost_labels AS SELECT r.*, s.sequence AS inference, s.event, "
             "s.sequence IS NULL AND x.id IS NOT NULL AS refused FROM tidepost_read AS r "
-            "LEFT JOIN tidepost_sent AS s USING (id) LEFT JOIN tidepost_refused AS x USING (id)"
+            "LEFT JOIN tidepost_sent AS s USING (id) "
+            "LEFT JOIN (SELECT DISTINCT id FROM tidepost_refused) AS x USING (id)"
         )
-        return published.version
+        return looked
+
+    def _look_up(self, stream: Stream, of: Sequence[Part]) -> int:
+        """Find the inferences of `tidepost_read`, nearest first: fill `tidepost_sent` and `tidepost_refused` with the
+        ids that the index holds, and the newest slice of each. Returns the newest slice that was looked at."""
+        for name in _TABLES:
+            self.connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE {name} (id VARCHAR, sequence BIGINT, event BIGINT)"
+            )
+        inferences = self.ledger.plans.find(stream.job, inferences_of(stream).name)
+        if inferences is None or self.job.ground_truth is None:
+            return 0
+        first, last = min(part.event_min for part in of), max(part.event_max for part in of)
+        horizon = self.job.ground_truth.horizon // timedelta(microseconds=1)
+        near = [Range(first - reach, last + reach) for reach in REACHES if reach < horizon]
+        looked: int | None = None
+        seen: set[tuple[int, int]] = set()
+        for window in (*near, Range(first - horizon, LATEST)):
+            published = self.ledger.slices.published(inferences, window)
+            looked = published.version if looked is None else looked
+            parts = [one for one in published.parts if (one.sequence, one.part.number) not in seen]
+            seen |= {(one.sequence, one.part.number) for one in parts}
+            for name, which in _TABLES.items():
+                self._find(name, self._index(inferences, parts, which))
+            if self.connection.execute(f"SELECT count(*) = 0 FROM ({_NOT_FOUND})").fetchall() == [(True,)]:
+                break
+        return looked or 0
 
     def _index(self, stream: Stream, parts: Sequence[PartRef], which: Which) -> Index | None:
         names = [to.name for to in self.job.destinations]
@@ -148,38 +178,44 @@ class Joiner:
             self.connection, self.staging, self.records, stream, parts=parts, which=which, destinations=names
         )
 
-    def _found(self, name: str, index: Index | None) -> None:
-        """A table of the ids of `tidepost_read` that an index holds, and the newest slice of each."""
-        there = None if index is None else index.slices(f"{ID} IN (SELECT id FROM tidepost_read)")
-        rows = "SELECT '' AS id, 0 AS sequence, 0 AS event WHERE false" if there is None else there.sql
+    def _find(self, name: str, index: Index | None) -> None:
+        """Add to a table what an index holds of the ids that were not found yet."""
+        if index is None:
+            return
+        there = index.slices(f"{ID} IN ({_NOT_FOUND})")
         self.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT id, CAST(max(sequence) AS BIGINT) AS sequence, "
-            f"CAST(max(event) AS BIGINT) AS event "
-            f"FROM ({rows}) GROUP BY id",
-            {} if there is None else dict(there.values),
+            f"INSERT INTO {name} SELECT id, max(sequence), max(event) FROM ({there.sql}) GROUP BY id",
+            dict(there.values),
         )
 
     def _decided(self, stream: Stream, cut: Cut) -> int:
-        """Give each of `tidepost_labels` its verdict, in `tidepost_verdicts`. Returns the stream's version."""
-        version, published = self.ledger.slices.cuts(stream)
+        """Give each of `tidepost_labels` its verdict, in `tidepost_verdicts`. Returns the stream's version.
+
+        The history of an id is in the days of its inference; of a label whose inference is not found none counts, as
+        none is published without its inference.
+        """
+        days = self.connection.execute(
+            f"SELECT DISTINCT {day_of('event')} FROM tidepost_labels WHERE event IS NOT NULL"
+        ).fetchall()
+        version, published = self.ledger.slices.cuts(stream, frozenset(day for (day,) in days))
         load_history(
             self.connection,
             self.staging,
             self.records,
             stream,
             published,
-            ids="SELECT id FROM tidepost_labels",
+            ids="SELECT id FROM tidepost_labels WHERE event IS NOT NULL",
         )
         again = KNOWN if cut.kind is not ScanKind.INCREMENTAL else DUPLICATE
         self.connection.execute(
             "CREATE OR REPLACE TEMP TABLE tidepost_verdicts AS SELECT part, row, a.id, a.known, a.source, a.content, "
-            "coalesce(a.inference, l.inference) AS inference, coalesce(a.event, l.event) AS event, a.label_at, "
+            "a.inference, a.event, a.label_at, "
             "l.holder AS after, CASE "
             "WHEN place > 1 AND a.content = best THEN $again "
             "WHEN place > 1 AND a.known = newest THEN $conflict "
             "WHEN place > 1 THEN $superseded "
             "WHEN a.refused THEN $no_inference "
-            "WHEN a.inference IS NULL AND l.id IS NULL THEN $waiting "
+            "WHEN a.inference IS NULL THEN $waiting "
             "WHEN l.id IS NULL THEN NULL "
             "WHEN (a.known, a.source) > (l.known, l.source) AND a.content = l.content THEN $seen "
             "WHEN (a.known, a.source) > (l.known, l.source) THEN NULL "
@@ -255,8 +291,6 @@ class Joiner:
         )
         return found.to_arrow_table().cast(NO_REJECTS.schema)
 
-    def _values(self, columns: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in columns if name not in (ID, self.job.stream.time))
 
-
+_NOT_FOUND: Final = "SELECT id FROM tidepost_read WHERE id NOT IN (SELECT id FROM tidepost_sent)"
 _NO_ROWS: Final = "SELECT 0 AS part, CAST(0 AS BIGINT) AS row, '' AS id WHERE false"

@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidepost.deliver import Courier
-from tidepost.model import MICROSECONDS_AN_HOUR, Part
+from tidepost.model import MICROSECONDS_AN_HOUR, Part, Slice
 from tidepost.ranges import Range, Ranges
 from tidepost.shape import ID
 from tidepost.sql import quote_identifier
+from tidepost.versions import load_versions
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+def replaced(connection: DuckDBPyConnection, courier: Courier, of: Slice) -> set[str]:
+    """The ids of a slice's labels of which a later slice holds a newer one. Raises Retryable."""
+    _, cuts = courier.ledger.slices.cuts(courier.stream, frozenset(of.joined))
+    load_versions(connection, courier.staging, courier.records, courier.stream, cuts)
+    rows = connection.execute(
+        "SELECT id FROM tidepost_versions WHERE sent AND NOT refused GROUP BY id "
+        "HAVING max(sequence) > $this AND max(sequence) FILTER (sequence = $this) IS NOT NULL",
+        {"this": of.sequence},
+    )
+    return {row[0] for row in rows.fetchall()}
 
 
 def unequal(connection: DuckDBPyConnection, courier: Courier, part: Part) -> set[str]:
@@ -30,7 +43,7 @@ def unequal(connection: DuckDBPyConnection, courier: Courier, part: Part) -> set
         for table in courier.destination.labels(micros):
             connection.register("tidepost_shown", table)
             types = {row[0]: row[1] for row in connection.execute("DESCRIBE tidepost_shown").fetchall()}
-            equal = " AND ".join(_equal(name, types[name]) for name in names)
+            equal = " AND ".join(equal_to(name, types[name]) for name in names)
             connection.execute(
                 f"INSERT INTO tidepost_there SELECT p.{ID} FROM tidepost_part AS p "
                 f"JOIN tidepost_shown AS s ON p.{ID} = s.{ID} AND {equal}"
@@ -39,8 +52,8 @@ def unequal(connection: DuckDBPyConnection, courier: Courier, part: Part) -> set
     return {row[0] for row in rows.fetchall()}
 
 
-def _equal(name: str, shown: str) -> str:
-    """SQL of whether a staged value is the one that is shown, which may have lost what its type does not hold."""
+def equal_to(name: str, shown: str) -> str:
+    """SQL of whether a value of a staged row `p` is that of `s`, shown in a type that may not hold all of it."""
     column = quote_identifier(name)
     staged = f"CAST(p.{column} AS {shown})"
     if shown.startswith("TIMESTAMP"):

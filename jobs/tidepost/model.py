@@ -261,6 +261,7 @@ class Slice:
 
     sequence: its name; grows with each slice of the stream and is never used twice
     held:     why its deliveries are held for a person, or None
+    joined:   of labels, the days since 1970 (UTC) of their inferences, ascending; see `versions.py`
     """
 
     sequence: int
@@ -271,6 +272,7 @@ class Slice:
     tally: Tally
     lane: str = ""
     held: str | None = None
+    joined: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:

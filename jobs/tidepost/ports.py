@@ -5,7 +5,7 @@ Every adapter, and every fake, passes the contract test of its port (`tests/cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -393,8 +393,9 @@ class Slices(Protocol):
     def published(self, stream: Stream, window: Range | None) -> Published:
         """Published parts whose event times [event_min, event_max] meet a window of microseconds (None: all)."""
 
-    def cuts(self, stream: Stream) -> tuple[int, Mapping[int, int]]:
-        """The stream's `published` number, and cut → sequence of its published slices, in one snapshot."""
+    def cuts(self, stream: Stream, days: Set[int] | None) -> tuple[int, Mapping[int, int]]:
+        """The stream's `published` number, and cut → sequence of its published slices with labels of inferences of
+        any of these days (since 1970; None: of any), in one snapshot."""
 
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         """Record a slice as publishing, with its prepared parts, in one transaction, and give it its sequence

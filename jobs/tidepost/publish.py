@@ -24,7 +24,7 @@ from tidepost.model import Cut, Delivery, Lease, Slice, Stream, Tally
 from tidepost.ports import Ledger, Records, Staging
 from tidepost.rejects import write_rejects
 from tidepost.stage import Stage, Staged
-from tidepost.versions import write_versions
+from tidepost.versions import days_joined, write_versions
 
 WAIT_FOR_ANOTHER_PUBLISHER = 0.05
 MANIFEST_VERSION = 1
@@ -70,7 +70,9 @@ class Publisher:
             if staged.versions is not None:
                 write_versions(self.records, stream, cut.id, staged.versions)
             parts = tuple(self.staging.prepare(stream, draft.part, draft.file) for draft in staged.drafts)
-            draft = Slice(0, cut.id, cut.kind, cut.range, parts, staged.tally, cut.lane, held)
+            draft = Slice(
+                0, cut.id, cut.kind, cut.range, parts, staged.tally, cut.lane, held, days_joined(staged.versions)
+            )
             self.keeper.guard(lease)
             try:
                 begun = self.ledger.slices.begin(lease, stream, draft, staged.version, staged.columns)

@@ -282,7 +282,7 @@ class Stage:
         elif staged.versions is not None:
             result = joiner.join_again(stream, staged.cut, staged.drafts, columns, staged.versions)
         else:
-            result = replace(NOTHING_JOINED, version=self.ledger.slices.cuts(stream)[0])
+            result = replace(NOTHING_JOINED, version=self.ledger.slices.cuts(stream, frozenset())[0])
         aside = pa.concat_tables([staged.rejects, result.rejects])
         rejects = self._new(stream, staged.cut, aside) if staged.cut.kind is not ScanKind.INCREMENTAL else aside
         held = staged.held if result.held is None else result.held

@@ -62,17 +62,32 @@ def wire(
         clock=clock,
         identity=identity_of(resolved),
     )
-    labels = resolved.of_labels()
+    return replace(world, labels=labels_of(world, env))
+
+
+def join_windows_of(job: Job) -> dict[str, float]:
+    """Seconds after the receipt of an inference in which its labels join, by destination; those that join them
+    whenever they come are not among them."""
+    names = [to.name for to in job.destinations if to.type == "arize"]
+    if not names:
+        return {}
+    from tidepost.destinations.arize import JOINS_WITHIN  # noqa: PLC0415
+
+    return dict.fromkeys(names, JOINS_WITHIN)
+
+
+def labels_of(world: World, env: Mapping[str, str] | None = None) -> World | None:
+    """The world of a job's ground truth; None where it has none. Raises as `wire` does."""
+    labels = world.job.of_labels()
     if labels is None:
-        return world
-    of_labels = replace(
+        return None
+    return replace(
         world,
         job=labels,
-        source=source_of(labels, engine, env),
+        source=source_of(labels, world.engine, env),
         identity=identity_of(labels),
         drops=drops_of(labels, env),
     )
-    return replace(world, labels=of_labels)
 
 
 def ledger_of(project: Project, env: Mapping[str, str] | None = None) -> SqlLedger:

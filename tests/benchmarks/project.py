@@ -96,7 +96,7 @@ class Project:
         before: Callable[[], object] = nothing,
         env: Sequence[tuple[str, str]] = (),
     ) -> Contender:
-        """A run as a contender; `what` is `stage` to send nothing, else `deliver`."""
+        """A run as a contender; `what` is `stage` or `label` to send nothing, else `deliver`."""
 
         def prepare() -> None:
             before()

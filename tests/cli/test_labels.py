@@ -6,9 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from tests.cli.conftest import NOW_TEXT, Ended, Shell
 from tests.labels import LANDED, label, labels, of_labels, shown
 from tests.world import NOW, START, World, rows
+
+from tidepost.destinations.arize import JOINS_WITHIN
 
 
 def test_one_run_uploads_inferences_and_then_their_labels(
@@ -52,6 +55,22 @@ def test_status_shows_how_many_inferences_have_a_label_and_which_labels_are_orph
     assert "orphans: r000009" in text
 
 
+def test_status_and_reconcile_name_the_days_whose_labels_come_too_late_for_the_platform(
+    world: World, tidepost: Shell, upload: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_labels(world)
+    world.log("monday", rows(1))
+    labels(world, "monday", [label(0, 1)])
+    upload()
+    later = ("--now", (datetime.now(UTC) + timedelta(days=15)).isoformat())
+    assert "too late" not in tidepost.here("status", "flights", *later).out
+    monkeypatch.setattr("tidepost.wire.join_windows_of", lambda job: {"arthur": JOINS_WITHIN})
+    assert "too late" not in tidepost.here("status", "flights", "--now", datetime.now(UTC).isoformat()).out
+    told = f"further labels come too late at arthur for: {START:%Y-%m-%d}"
+    assert told in tidepost.here("status", "flights", *later).out
+    assert told in tidepost.here("reconcile", "flights", "--stream", "ground_truth", *later).out
+
+
 def test_labels_that_cannot_be_found_do_not_hide_what_was_done(world: World, upload: Callable[..., Ended]) -> None:
     of_labels(world)
     world.log("monday", rows(4))
@@ -72,6 +91,29 @@ def test_held_labels_are_released_by_the_command_that_status_shows(
     tidepost.here("release", "flights", "--stream", "ground_truth", "1", "--why", "fine", "--yes")
     upload()
     assert shown(world) == {"r000000": 1}
+
+
+def test_held_labels_are_planned_set_aside_ones_listed_and_a_held_slice_skipped_by_their_stream(
+    world: World, tidepost: Shell, upload: Callable[..., Ended]
+) -> None:
+    of_labels(world)
+    world.log("monday", rows(2))
+    labels(world, "monday", [label(0, 1), label(1, 1, landed_at=None), label(7, 3)])
+    upload(code=3)
+    of = ("flights", "--stream", "ground_truth")
+    world.log("late", rows(1, first=7, at=LANDED))
+    assert tidepost.here("plan", *of, "--now", NOW_TEXT, "--json").document["cuts"] == []
+    world.run()
+    (cut,) = tidepost.here("plan", *of, "--now", NOW_TEXT, "--json").document["cuts"]
+    assert (cut["lane"], cut["start"], cut["estimated"]) == ("held", None, 1)
+    assert "held labels" in tidepost.here("plan", *of, "--now", NOW_TEXT).out
+    told = [
+        tidepost.here("rejects", *each, "--json").document for each in (("flights", "--stream", "inferences"), of)
+    ]
+    assert [each["reasons"] for each in told] == [{}, {"null_timestamp": 1}]
+    assert "slice 1" in tidepost.here("skip", *of, "1", "--why", "wrong", "--yes").out
+    upload()
+    assert shown(world) == {"r000007": 3}
 
 
 def test_a_range_of_labels_is_looked_at_again_by_hand(

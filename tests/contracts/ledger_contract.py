@@ -101,12 +101,12 @@ def part(number: int, hours: dict[int, int]) -> Part:
     )
 
 
-def draft(of: Cut, *parts: Part, held: str | None = None, **tally: Any) -> Slice:
+def draft(of: Cut, *parts: Part, held: str | None = None, joined: tuple[int, ...] = (), **tally: Any) -> Slice:
     rows = sum(one.rows for one in parts)
     rejected = tally.get("rejected", {})
     dropped = sum(tally.get(name, 0) for name in ("duplicates", "known", "superseded", "waiting"))
     counted = Tally(rows + dropped + sum(rejected.values()), rows, **tally)
-    return Slice(0, of.id, of.kind, of.range, parts, counted, of.lane, held)
+    return Slice(0, of.id, of.kind, of.range, parts, counted, of.lane, held, joined)
 
 
 def seen(rows: int) -> Tally:
@@ -118,10 +118,10 @@ def lease_cut(ledger: SqlLedger, of: Cut, owner: str = "worker") -> Lease:
     return ledger.leases.take("cut", of.id, owner, 60)
 
 
-def begin(ledger: SqlLedger, of: Cut, *parts: Part, held: str | None = None, **tally: Any) -> Slice:
+def begin(ledger: SqlLedger, of: Cut, *parts: Part, **more: Any) -> Slice:
     stream, lease = stream_of(ledger), lease_cut(ledger, of)
     try:
-        return ledger.slices.begin(lease, stream, draft(of, *parts, held=held, **tally), stream.published, COLUMNS)
+        return ledger.slices.begin(lease, stream, draft(of, *parts, **more), stream.published, COLUMNS)
     finally:
         ledger.leases.release(lease)
 
@@ -662,11 +662,17 @@ class LedgerContract:
         assert stream_of(ledger).allotted == 1
 
     def test_the_cuts_of_published_slices_are_told_with_the_version_that_they_are_of(self, ledger: SqlLedger) -> None:
-        one, two, three = plan(ledger, *[cut(n, n + 1) for n in range(3)])
-        publish(ledger, two)
-        publish(ledger, one)
-        begin(ledger, three, part(0, {5: 2}))
-        assert ledger.slices.cuts(stream_of(ledger)) == (2, {two.id: 1, one.id: 2})
+        one, two, three, four = plan(ledger, *[cut(n, n + 1) for n in range(4)])
+        publish(ledger, two, joined=(3, 7))
+        publish(ledger, one, joined=(-1, 8))
+        publish(ledger, four)
+        begun = begin(ledger, three, part(0, {5: 2}), joined=(3, 7, 8))
+        stream = stream_of(ledger)
+        assert ledger.slices.publishing(stream) == begun
+        assert begun.joined == (3, 7, 8)
+        told = {days: ledger.slices.cuts(stream, days) for days in map(frozenset, ((), (7,), (4, 6), (-1, 3)))}
+        assert {version for version, _ in told.values()} == {3}
+        assert [dict(found) for _, found in told.values()] == [{}, {two.id: 1}, {}, {two.id: 1, one.id: 2}]
 
     def test_a_summary_tells_what_of_labels_is_held_and_what_was_taken_up_again(self, ledger: SqlLedger) -> None:
         first, second = plan(ledger, cut(0, 1), cut(7, 8, lane="held"))

@@ -15,7 +15,7 @@ from tests.labels import LANDED, label, labels, of_labels, run_both, shown, stre
 from tests.world import Platform, World, rows
 
 AT_ONCE = 3
-SAMPLE = 1 if os.environ.get("TIDEPOST_TEST_EVERY_POINT") == "1" else 17
+SAMPLE = 1 if os.environ.get("TIDEPOST_TEST_EVERY_POINT") == "1" else 25
 """Every so-many-th point, unless all are asked for."""
 EXPECTED = {"r000000": 3, "r000001": 2, "r000002": 1, "r000003": 4}
 

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidepost.cli.command import Now, command
+from tidepost.cli.covered import coverage_text, covered
 from tidepost.cli.output import count, instant, short, size, span, table
 from tidepost.cli.session import Session, clock_at, existing_ledger
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tidepost.coverage import Coverage
-    from tidepost.job import Job
-    from tidepost.ledger.sql import SqlLedger
-    from tidepost.project import Project
     from tidepost.status import DestinationStatus, JobStatus, StreamStatus
 
 _COLUMNS = (
@@ -55,7 +52,7 @@ def status(
     with existing_ledger(project) as ledger:
         jobs = [read_status(one, ledger, at) for one in definitions.jobs]
         if job is not None and ledger is not None:
-            jobs = [replace(jobs[0], coverage=_coverage(project, definitions.jobs[0], ledger, at))]
+            jobs = [replace(jobs[0], coverage=covered(project, definitions.jobs[0], ledger, at))]
     if job is not None:
         session.answer(document(jobs[0]), *_details(jobs[0]))
         return 0
@@ -67,44 +64,6 @@ def status(
         *(f"not shown, as its file is wrong: {problem}" for problem in problems),
     )
     return 0
-
-
-def _coverage(project: Project, job: Job, ledger: SqlLedger, now: float) -> Coverage | None:
-    """What is known of a job's labels; None where it has none."""
-    from tidepost.coverage import coverage  # noqa: PLC0415 - this brings the engine along
-    from tidepost.engine import Engine  # noqa: PLC0415
-    from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.wire import staging_of  # noqa: PLC0415
-
-    stream = None if job.ground_truth is None else ledger.plans.find(job.name, StreamName.GROUND_TRUTH)
-    if stream is None:
-        return None
-    area = staging_of(project)
-    engine = Engine(job.limits.memory, job.limits.threads, area.spill)
-    return coverage(job, engine, area, ledger, stream, now=now)
-
-
-def _labels(of: Coverage) -> Iterator[RenderableType]:
-    """Days of inferences, and what waits."""
-    yield "\nlabels"
-    rows = [
-        (
-            day.day,
-            f"{day.inferences:,}",
-            f"{day.labelled:,}",
-            f"{day.labelled / day.inferences:.0%}" if day.inferences else "",
-            "" if day.median is None else span(day.median),
-            "" if day.late is None else span(day.late),
-        )
-        for day in of.days
-    ]
-    yield table(("day of inference", "#inferences", "#labelled", "#share", "#median age", "#95th"), rows)
-    waiting = f"{of.held:,}" + (f", of which {of.orphans:,} are orphans" if of.orphans else "")
-    yield f"\nwaiting for their inference: {waiting}"
-    if of.named:
-        more = f", and {of.orphans - len(of.named):,} more" if of.orphans > len(of.named) else ""
-        yield f"orphans: {', '.join(of.named)}{more}"
-    yield from (f"set aside: {one.path}: {one.error}" for one in of.aside)
 
 
 def _rows(of: JobStatus) -> Iterator[tuple[str, ...]]:
@@ -146,7 +105,7 @@ def _details(of: JobStatus) -> Iterator[RenderableType]:
                 yield ""
                 yield table(("#slice", "state", "#rows", "why", "to go on"), rows)
     if of.coverage is not None:
-        yield from _labels(of.coverage)
+        yield from coverage_text(of.coverage)
 
 
 def _facts(of: StreamStatus) -> Iterator[tuple[str, str]]:

@@ -40,6 +40,8 @@ ACCEPTED: Final = (200, 201, 202)
 SPOKEN: Final = "8.61.0"
 """The version of Arize's Python SDK whose requests these are."""
 FEW: Final = 5
+JOINS_WITHIN: Final = 14 * 86_400.0
+"""Seconds after an inference was received in which a label joins it: Arize's joiner looks no further back."""
 
 _log = logging.getLogger("tidepost.destinations")
 

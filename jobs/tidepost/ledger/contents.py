@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, union_all, update
 
-from tidepost.ledger.schema import SliceState, cut_rejects, cuts, part_hours, parts, slices
+from tidepost.ledger.schema import SliceState, cut_rejects, cuts, joined, part_hours, parts, slices
 from tidepost.model import MICROSECONDS_AN_HOUR, Part, ScanKind, Slice, Stream, Tally
 from tidepost.ports import PartRef
 from tidepost.ranges import Range
@@ -39,6 +39,7 @@ def read_slice(connection: Connection, stream: int, sequence: int) -> Slice:
         .where(slices.c.stream == stream, slices.c.sequence == sequence)
     ).one()
     refs = read_parts(connection, [(parts.c.stream == stream, parts.c.sequence == sequence)])
+    days = select(joined.c.day).where(joined.c.stream == stream, joined.c.sequence == sequence)
     return Slice(
         sequence,
         row.id,
@@ -48,6 +49,7 @@ def read_slice(connection: Connection, stream: int, sequence: int) -> Slice:
         read_tally(connection, row),
         row.lane,
         row.held,
+        tuple(connection.execute(days.order_by(joined.c.day)).scalars()),
     )
 
 
@@ -125,6 +127,13 @@ def write_parts(
         connection.execute(insert(parts), rows)
     if hours:
         connection.execute(insert(part_hours), hours)
+
+
+def write_joined(connection: Connection, stream: Stream, of: Slice) -> None:
+    """Add the days that a slice's labels join; its row is there already."""
+    rows = [{"stream": stream.id, "day": day, "sequence": of.sequence} for day in of.joined]
+    if rows:
+        connection.execute(insert(joined), rows)
 
 
 def write_tally(connection: Connection, stream: Stream, cut: int, tally: Tally) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Connection, and_, column, delete, func, insert, inspect, select, table, text, update
 
 from tidepost.errors import Outdated, Retryable
-from tidepost.ledger.contents import NOT_SCANNED, write_parts, write_tally
+from tidepost.ledger.contents import NOT_SCANNED, write_joined, write_parts, write_tally
 from tidepost.ledger.engine import Database
 from tidepost.ledger.owner import this_person
 from tidepost.ledger.plans import OPEN_CUTS, by_lane, lock, write_bucket
@@ -268,6 +268,7 @@ def _write_slice(connection: Connection, stream: Stream, one: Slice, at: Mapping
     }
     connection.execute(insert(slices).values(published))
     write_parts(connection, stream, one.sequence, one.parts, now=now)
+    write_joined(connection, stream, one)
 
 
 def _write_delivery(connection: Connection, stream: Stream, one: Restored, now: float) -> None:

@@ -199,6 +199,16 @@ slices = Table(
     ),
 )
 
+# The days since 1970 of the inferences that a slice's labels join: only slices of a day hold versions of its labels.
+joined = Table(
+    "joined",
+    metadata,
+    Column("stream", BigInteger, primary_key=True),
+    Column("day", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    ForeignKeyConstraint(["stream", "sequence"], ["slices.stream", "slices.sequence"]),
+)
+
 # `width` files a part by how long a span of event times it covers (`slices.WIDTHS`), so that a window is found
 # among parts of one width in an ordinary index.
 parts = Table(

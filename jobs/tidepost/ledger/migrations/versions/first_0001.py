@@ -209,6 +209,16 @@ def upgrade() -> None:
         ["stream", "sequence", "destination", "state"],
     )
     op.create_table(
+        "joined",
+        sa.Column("stream", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.BigInteger(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["stream", "sequence"], ["slices.stream", "slices.sequence"], name="fk_joined_stream_sequence"
+        ),
+        sa.PrimaryKeyConstraint("stream", "day", "sequence", name="pk_joined"),
+    )
+    op.create_table(
         "parts",
         sa.Column("stream", sa.BigInteger(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
