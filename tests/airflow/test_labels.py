@@ -90,6 +90,7 @@ def test_labels_of_query_and_files_go_in_the_same_run_after_the_inferences(
     assert ran.states == expected | {"follow": "skipped", "ground_truth.follow": "skipped"}
     assert shown(world) == {"r000000": 7, "r000001": 0, "r000002": 5}
     assert (ran.xcom("confirm")["arrived"], ran.xcom("ground_truth.confirm")["arrived"]) == (20, 3)
+    assert ran.xcom("ground_truth.confirm")["waiting"] == 1
     assert [one["rows"] for one in events("tidepost://after_inferences/ground_truth")] == [3]
     assert "after_inferences, ground truth: 2 cuts" in capfd.readouterr().out
     late = late_text("after_inferences", 60.0, "first", str(world.root))
@@ -173,6 +174,9 @@ def test_files_are_uploaded_by_hand_wherever_they_lie(world: World, go: Callable
         opened(str(world.root), "flights", stream="ground_truth") as it,
     ):
         acts.begin(it, form(files=[str(elsewhere), "elsewhere/none.csv"]), most=500, tell=Teller(logging.getLogger()))
+    with opened(str(world.root), "flights", stream="ground_truth", looking=True) as it:
+        acts.begin(it, form(files=[str(elsewhere)], dry_run=True), most=500, tell=Teller(logging.getLogger()))
+        assert it.stream is None, "a dry run writes nothing"
     ran = go(conf={"files": [str(elsewhere), "elsewhere/two.csv"]}, run_id="mine")
     assert (ran.state, ran.states["plan"], ran.states["confirm"]) == ("success", "skipped", "skipped")
     assert shown(world) == {"r000001": 4, "r000002": 6}

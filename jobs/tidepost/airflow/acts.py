@@ -202,6 +202,12 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
         "rejected": standing.tally.rejects,
         "lag": None if lag is None else round(lag, 3),
     }
+    if it.world.job.stream is StreamName.GROUND_TRUTH:
+        counts |= {
+            "superseded": standing.tally.superseded,
+            "waiting": standing.tally.waiting,
+            "behind": standing.behind,
+        }
     held = _held(it.title, own, standing.held) if standing.held else None
     moved = _flow(it, standing.tally.scanned, standing.rows, size, standing.arrived)
     return Report(counts, hours, retries, next(iter(marks.values()), None), lag, moved, held)
