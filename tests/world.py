@@ -143,7 +143,7 @@ class Platform:
 
     def reset(self) -> None:
         self.process.configure(
-            on_repeat="keep", loading_delay=0, loading_rate=None, provisioning_delay=0, seed=0, faults=[]
+            on_repeat="keep", loading_delay=0, loading_rate=None, provisioning_delay=0, seed=0, now=None, faults=[]
         )
 
     def call(self, method: str, path: str, body: object) -> requests.Response:
@@ -282,6 +282,8 @@ class World:
             wired = wire(project, job, ledger, env=self.env, clock=clock, sleep=sleep, accept_loss=word)
             if self.time is not None:
                 wired = replace(wired, now=self.time.now, wait=self.time.wait)
+            if self.time is not None and wired.labels is not None:
+                wired = replace(wired, labels=replace(wired.labels, now=self.time.now, wait=self.time.wait))
             if self.shows is not None:
                 less = tuple(Showing(one, self.shows) for one in wired.destinations)
                 wired = replace(wired, destinations=less)

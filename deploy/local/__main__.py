@@ -1,18 +1,23 @@
 """Starts a real Airflow on this machine, uploads the demo's flights with it, and says where to look.
 
-python -m deploy.local airflow
-python -m deploy.local cluster
+    python -m deploy.local airflow
+    python -m deploy.local cluster
+
+Ctrl-C ends all of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import signal
 import socket
 import sys
-import threading
+import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 from deploy.local.cluster import cluster
@@ -22,6 +27,7 @@ from deploy.local.rest import NotInTime, Rest, until
 from deploy.local.settings import ADMIN, HOST, VIEWER, Place, free_port
 from deploy.local.standalone import standalone
 
+from tidepost.demo.demo import JOB
 from tidepost.errors import TidepostError
 
 HOME: Final = ROOT / ".tidepost"
@@ -37,11 +43,10 @@ def main() -> int:
         "--port", type=int, help="Airflow's own; by default 8080, or any free one where that is taken"
     )
     asked = parser.parse_args()
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _interrupt(stop))
+        signal.signal(number, signal.default_int_handler)  # SIGINT is off where a shell has put this behind
     try:
-        _run(asked.what, asked.port or _port(8080), stop)
+        _run(asked.what, asked.port or _port(8080))
     except KeyboardInterrupt:
         pass
     except (NotInTime, TidepostError) as error:
@@ -51,12 +56,7 @@ def main() -> int:
     return 0
 
 
-def _interrupt(stop: threading.Event) -> None:
-    stop.set()
-    raise KeyboardInterrupt
-
-
-def _run(what: str, port: int, stop: threading.Event) -> None:
+def _run(what: str, port: int) -> None:
     folder = HOME / what
     if what == "cluster":
         shutil.rmtree(folder, ignore_errors=True)  # its database and broker are new each time
@@ -65,12 +65,14 @@ def _run(what: str, port: int, stop: threading.Event) -> None:
         demo = stack.enter_context(flights(folder, port=_port(8765)))
         place = Place(folder / "home", demo.root, ROOT / "dags", ROOT / "plugins", port=port)
         if what == "airflow":
-            rest = stack.enter_context(standalone(place, demo.env))
+            rest, env = stack.enter_context(standalone(place, demo.env)).rest, place.environment(demo.env)
         else:
-            rest = stack.enter_context(cluster(place, demo.env)).rest
+            found = stack.enter_context(cluster(place, demo.env))
+            rest, env = found.rest, found.env
         arrived = first_upload(rest, demo)
-        print(_where(place, demo, arrived), flush=True)
-        while not stop.wait(_GROWS_EVERY):
+        print(_where(place, demo, arrived, _variables(place, env)), flush=True)
+        while True:
+            time.sleep(_GROWS_EVERY)
             demo.grow()
 
 
@@ -86,7 +88,16 @@ def first_upload(rest: Rest, demo: Flights) -> int:
     return demo.arrived()
 
 
-def _where(place: Place, demo: Flights, arrived: int) -> str:
+def _variables(place: Place, env: Mapping[str, str]) -> Path:
+    """A file to source, after which `tidepost` finds ledger, staging and platform as the tasks do."""
+    file = place.home / "variables"
+    file.touch(mode=0o600)
+    names = sorted(name for name in env if name.startswith(("TIDEPOST_", "AWS_", "SANDBOX_", "ARTHUR_")))
+    file.write_text("".join(f"export {name}={shlex.quote(env[name])}\n" for name in names))
+    return file
+
+
+def _where(place: Place, demo: Flights, arrived: int, variables: Path) -> str:
     lines = [
         ("Airflow", place.url),
         ("user, password", f"{ADMIN} {place.password}   (or {VIEWER}, who may only look)"),
@@ -94,6 +105,7 @@ def _where(place: Place, demo: Flights, arrived: int) -> str:
         ("the platform", demo.sandbox.url),
         ("the project", str(demo.root)),
         ("logs", str(place.home)),
+        ("beside it", f". {variables} && .venv/bin/tidepost status {JOB}"),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(

@@ -125,13 +125,14 @@ def _connected(database: Postgres, broker: str, s3: S3) -> dict[str, str]:
 
 
 def _migrate(airflow: Path, place: Place, env: Mapping[str, str]) -> None:
-    """Set up Airflow's database, and the ledger's."""
-    with (place.home / "migrate.log").open("ab") as log:
-        tidepost = airflow.with_name("tidepost")
-        for command in ((airflow, "db", "migrate"), (tidepost, "ledger", "migrate")):
-            subprocess.run(
-                command, check=True, cwd=place.project, env=env, stdout=log, stderr=log, timeout=_MIGRATE_SECONDS
-            )
+    """Set up Airflow's database, and the ledger's. NotInTime, with what was said, where that fails."""
+    tidepost = airflow.with_name("tidepost")
+    for command in ((airflow, "db", "migrate"), (tidepost, "ledger", "migrate")):
+        done = subprocess.run(
+            command, cwd=place.project, env=env, capture_output=True, text=True, timeout=_MIGRATE_SECONDS, check=False
+        )
+        if done.returncode:
+            raise NotInTime(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
 
 
 def _wait(found: Cluster, parts: Mapping[str, Program]) -> None:

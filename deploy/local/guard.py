@@ -26,13 +26,21 @@ _LOOK_SECONDS: Final = 0.2
 _KILLED_SECONDS: Final = 5.0
 
 
+def belongs(pid: int, session: int) -> bool:
+    """Whether a process is one of a session's; not once it has ended."""
+    try:
+        return os.getsid(pid) == session
+    except ProcessLookupError:
+        return False
+
+
 def members(session: int) -> list[psutil.Process]:
     """The processes of a session that still live, its leader left out."""
     found = []
     for process in psutil.process_iter():
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            belongs = process.pid != session and os.getsid(process.pid) == session
-            if belongs and process.status() != psutil.STATUS_ZOMBIE:
+        with suppress(psutil.NoSuchProcess):
+            ours = process.pid != session and belongs(process.pid, session)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

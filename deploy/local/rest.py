@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import requests
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 FINISHED: Final = frozenset({"success", "failed"})
 _REQUEST_SECONDS: Final = 60.0
+_BACKFILL_SECONDS: Final = 120.0
 
 
 class NotInTime(Exception):
@@ -49,10 +51,7 @@ class Rest:
 
     def ask(self, method: str, path: str, body: object = None, **query: Any) -> Any:
         """The JSON that a request is answered; requests.HTTPError, with what the server said, where it refuses."""
-        answer = self.answer(method, path, body, **query)
-        if not answer.ok:
-            raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}", response=answer)
-        return answer.json() if answer.content else None
+        return _said(self.answer(method, path, body, **query))
 
     def get(self, path: str, **query: Any) -> Any:
         return self.ask("GET", path, **query)
@@ -87,7 +86,11 @@ class Rest:
         return str(self.ask("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"])
 
     def backfill(self, dag: str, start: str, end: str, *, at_once: int = 2, reprocess: str = "none") -> int:
-        """Start a backfill over the schedule's intervals in [start, end]; returns its id."""
+        """Start a backfill over the schedule's intervals in [start, end]; returns its id.
+
+        Airflow refuses a second one of a DAG, and any while another process writes to SQLite: both are waited for. It
+        notices half a minute late that a backfill is over.
+        """
         body = {
             "dag_id": dag,
             "from_date": start,
@@ -95,7 +98,13 @@ class Rest:
             "max_active_runs": at_once,
             "reprocess_behavior": reprocess,
         }
-        return int(self.ask("POST", "/backfills", body)["id"])
+
+        def begin() -> int | None:
+            answer = self.answer("POST", "/backfills", body)
+            busy = answer.status_code in (HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+            return None if busy else int(_said(answer)["id"])
+
+        return until(begin, f"a backfill of {dag}", seconds=_BACKFILL_SECONDS, every=1)
 
     def runs(self, dag: str, **query: Any) -> list[dict[str, Any]]:
         """A DAG's runs, the oldest first."""
@@ -127,6 +136,13 @@ class Rest:
             return found if found["state"] in FINISHED else None
 
         return until(look, f"the end of {dag}/{run}", seconds=seconds)
+
+
+def _said(answer: requests.Response) -> Any:
+    if not answer.ok:
+        asked = f"{answer.request.method} {answer.request.path_url}"
+        raise requests.HTTPError(f"{asked}: {answer.status_code} {answer.text[:2000]}", response=answer)
+    return answer.json() if answer.content else None
 
 
 def until(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,17 @@ COMPONENTS: Final = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 _READY_SECONDS: Final = 300.0
 
 
+@dataclass(frozen=True)
+class Standalone:
+    """An Airflow that runs."""
+
+    rest: Rest
+    program: Program
+
+
 @contextmanager
-def standalone(place: Place, more: Mapping[str, str]) -> Iterator[Rest]:
-    """A healthy Airflow for the block, asked as its admin. NotInTime, with what it said, where it does not come up.
+def standalone(place: Place, more: Mapping[str, str]) -> Iterator[Standalone]:
+    """A healthy Airflow for the block. NotInTime, with what it said, where it does not come up.
 
     more: variables for its processes, on top of `place.environment`
     """
@@ -41,4 +50,4 @@ def standalone(place: Place, more: Mapping[str, str]) -> Iterator[Rest]:
             )
         except NotInTime as error:
             raise NotInTime(f"{error}\n{program.said()}") from None
-        yield rest
+        yield Standalone(rest, program)

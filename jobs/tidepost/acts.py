@@ -16,7 +16,7 @@ from tidepost.errors import Misconfigured, Outdated
 from tidepost.ledger.restore import SqlRestore
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import AuditEntry
-from tidepost.model import Coverage, Delivery, Slice, Stream
+from tidepost.model import Coverage, Delivery, Pause, Slice, Stream
 from tidepost.ports import Records
 from tidepost.ranges import Range, Ranges
 
@@ -76,6 +76,14 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A destination was paused, or resumed, for all streams of the job; kept with its inferences."""
+
+    destination: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """What somebody did, and on what.
 
@@ -86,7 +94,7 @@ class Act:
 
     after: int
     entry: AuditEntry
-    did: Skip | Move | Release | Loss
+    did: Skip | Move | Release | Hold | Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,26 @@ def lose(ledger: SqlLedger, records: Records, stream: Stream, loss: Loss, word: 
         ledger.reports.record(stream.job, who=entry.who, **said)
 
 
+def pause(ledger: SqlLedger, records: Records, stream: Stream, destination: str, word: Word) -> None:
+    """Send nothing to a destination any more, of any stream of the job, until it is resumed. `stream` is the job's
+    inferences. Raises Outdated where it is paused already."""
+    _hold(ledger, records, stream, Hold(destination, paused=True), word)
+
+
+def resume(ledger: SqlLedger, records: Records, stream: Stream, destination: str, word: Word) -> None:
+    """Let a paused destination have what it missed. Raises Outdated where it is not paused."""
+    _hold(ledger, records, stream, Hold(destination, paused=False), word)
+
+
+def _hold(ledger: SqlLedger, records: Records, stream: Stream, did: Hold, word: Word) -> None:
+    now, before = ("paused", "sending") if did.paused else ("sending", "paused")
+    what = f"{'paused' if did.paused else 'resumed'} {did.destination}"
+    entry = AuditEntry(word.at, word.who, what, before, now, word.why)
+    with kept(records, stream, Act(stream.allotted, entry, did)):
+        pause = Pause(word.who, word.at, word.why) if did.paused else None
+        SqlRestore(ledger).pause(stream.job, did.destination, pause, entry)
+
+
 def move_to(position: int, *, start: int, frontier: int, bound: int | None) -> Move | None:
     """How to set the frontier to a position, never beyond what a run may read (`bound`; None: nothing beyond the
     frontier); None where it is there already. Raises Misconfigured for a position before the job's start."""
@@ -237,7 +265,7 @@ def act_of(content: Mapping[str, Any]) -> Act:
     return Act(int(content["after"]), AuditEntry(float(entry["at"]), *words), _did(content))
 
 
-def _did(content: Mapping[str, Any]) -> Skip | Move | Release | Loss:
+def _did(content: Mapping[str, Any]) -> Skip | Move | Release | Hold | Loss:
     if "loss" in content:
         did = content["loss"]
         return Loss(str(did["lane"]), int(did["start"]), int(did["end"]))
@@ -251,6 +279,9 @@ def _did(content: Mapping[str, Any]) -> Skip | Move | Release | Loss:
             for where, parts in did["sent"].items()
         }
         return Release(int(did["sequence"]), sent, bool(did["arrived"]))
+    if "hold" in content:
+        did = content["hold"]
+        return Hold(str(did["destination"]), bool(did["paused"]))
     did = content["move"]
     return Move(int(did["position"]), None if did["start"] is None else int(did["start"]))
 
@@ -278,6 +309,17 @@ def scanned_after(slices: Iterable[Slice], acts: Sequence[Act]) -> tuple[dict[st
     for loss in (act.did for act in acts if isinstance(act.did, Loss)):
         scanned[loss.lane] = scanned.get(loss.lane, Ranges()).union([Range(loss.start, loss.end)])
     return scanned, {"": passed}
+
+
+def paused_after(acts: Sequence[Act]) -> dict[str, Pause]:
+    """The destinations that are paused once acts were done, by name."""
+    paused: dict[str, Pause] = {}
+    for act in acts:
+        if isinstance(act.did, Hold):
+            paused.pop(act.did.destination, None)
+            if act.did.paused:
+                paused[act.did.destination] = Pause(act.entry.who, act.entry.at, act.entry.why)
+    return paused
 
 
 def skip_reason(why: str) -> str:

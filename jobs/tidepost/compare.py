@@ -52,7 +52,7 @@ _CONFLICTS: Final = (CHANGED, CONFLICT)
 class Difference:
     """One id that differs.
 
-    what:   missing, lost, doubled, others, conflicts, rejected or gone
+    what:   missing, lost, doubled, others, conflicts, rejected, orphans or gone
     event:  its event time in microseconds; of others, the hour or day in which it is; None where it has none
     detail: why it was rejected, or how many copies there are
     """
@@ -101,11 +101,19 @@ class Comparison:
         cursor = self._cursor(f"r.{own[CURSOR]}")
         self.connection.execute(
             f"INSERT INTO {_T}source SELECT r.{ID}, r.{own[EVENT]}, "
-            f"CASE WHEN r.{own[REASON]} IS NULL THEN hash({content_of(tuple(target.staged))}) END, "
+            f"CASE WHEN r.{own[REASON]} IS NULL THEN hash({self.content(tuple(target.staged))}) END, "
             f"{cursor}, r.{own[REASON]} "
-            f"FROM ({target.sql(relation.sql, judged=relation.judged)}) AS r WHERE {within}",
+            f"FROM ({target.sql(self.rows(relation, target), judged=relation.judged)}) AS r WHERE {within}",
             {**relation.values, **_ends(events)},
         )
+
+    def content(self, columns: Sequence[str]) -> str:
+        """SQL of what has to be equal of a row `r`, besides its id."""
+        return content_of(columns)
+
+    def rows(self, relation: Relation, target: Shape) -> str:
+        """SQL of the rows of the source that count."""
+        return relation.sql
 
     def events(self) -> Range | None:
         """The event times of the source's rows that can be sent; None where there are none."""
@@ -263,7 +271,16 @@ class Comparison:
         ):
             for start, count in self._by_start(rows):
                 found.setdefault(start, {})[name] = count
-        for name in ("duplicates", "conflicts", "rejected", "waiting", "missing"):
+        for name in (
+            "duplicates",
+            "conflicts",
+            "rejected",
+            "waiting",
+            "missing",
+            "superseded",
+            "unmatched",
+            "orphans",
+        ):
             for start, count in self._by_start(f"{_T}verdicts WHERE what = '{name}'"):
                 one = found.setdefault(start, {})
                 one[name] = one.get(name, 0) + count
@@ -376,12 +393,13 @@ class Comparison:
 
 DIFFERENCES: Final = (
     f"SELECT what, id, event, NULL::VARCHAR AS destination, NULL::BIGINT AS sequence, "
-    f"CASE WHEN what = 'missing' THEN '' ELSE reason END AS detail, CASE what WHEN 'missing' THEN 0 "
+    f"CASE WHEN what IN ('missing', 'orphans') THEN '' ELSE reason END AS detail, CASE what WHEN 'missing' THEN 0 "
     f"WHEN 'conflicts' THEN 4 ELSE 5 END AS weight FROM {_T}verdicts "
-    f"WHERE what IN ('missing', 'conflicts', 'rejected') "
+    f"WHERE what IN ('missing', 'conflicts', 'rejected', 'orphans') "
     f"UNION ALL SELECT 'rejected', id, event, NULL, NULL, reason, 5 FROM {_T}source WHERE reason IS NOT NULL "
     f"UNION ALL SELECT 'gone', id, event, NULL, sequence, '', 6 FROM {_T}gone "
-    f"UNION ALL SELECT 'lost', id, event, destination, sequence, '', 1 FROM {_T}outcomes WHERE what = 'lost' "
+    f"UNION ALL SELECT 'lost', id, event, destination, sequence, "
+    f"CASE WHEN copies > 0 THEN 'another value is there' ELSE '' END, 1 FROM {_T}outcomes WHERE what = 'lost' "
     f"UNION ALL SELECT 'doubled', id, event, destination, sequence, copies || ' copies', 2 FROM {_T}outcomes "
     f"WHERE what = 'arrived' AND copies > 1 "
     f"UNION ALL SELECT 'others', id, event, destination, NULL, copies || ' copies', 3 FROM {_T}outcomes "

@@ -26,11 +26,22 @@ from tidepost.deliver import MOST_FILE_SENDS, Courier, Parcel
 from tidepost.engine import BATCH_ROWS, Engine
 from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
 from tidepost.events import Settled, Waiting, Warned
-from tidepost.job import Job
-from tidepost.model import MICROSECONDS_AN_HOUR, DeliveryState, Part, Proof, RowAnswer, SendForm, SendState
+from tidepost.job import DestinationDefinition, Job
+from tidepost.labelled import replaced, unequal
+from tidepost.model import (
+    MICROSECONDS_AN_HOUR,
+    DeliveryState,
+    Part,
+    Proof,
+    RowAnswer,
+    SendForm,
+    SendState,
+    StreamName,
+)
 from tidepost.ranges import Range, Ranges
 from tidepost.rejects import ID, by_hour, read_rejects, refused_key, write_refused
 from tidepost.unshown import disbelieved, let_go, repeats, silent, unheard
+from tidepost.versions import follows
 
 ROWS_A_SEND = 5_000
 FIRST_REPEAT = 1.0
@@ -46,6 +57,7 @@ class Looked:
     counts: Mapping[int, int] | None = None
     unchanged: int = 0
     asked_at: Mapping[int, int] | None = None
+    replaces: bool | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +71,11 @@ class Confirmer:
     shared: bool
     now: Callable[[], float]
     _looked: dict[int, Looked] = field(default_factory=dict)
+
+    @property
+    def to(self) -> DestinationDefinition:
+        """The destination as the job defines it."""
+        return self.job.to(self.courier.destination.name)
 
     def look(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Ask once. Returns the parcels that are still open; some of them may have files to deliver again (their
@@ -123,6 +140,7 @@ class Confirmer:
             if not self.shared
             and parcel.delivery.state is DeliveryState.SENT
             and parcel.delivery.reopened is None  # other rows may stand in for those that are gone
+            and not self._replaces(parcel)
             and sure.issuperset(parcel.slice.hours)
         }
         return counts, proven
@@ -138,7 +156,17 @@ class Confirmer:
         looked.counts = hours
         if self._surely_loading(parcel, hours):
             return False
-        return looked.unchanged > 0 and (looked.asked_at != hours or self.now() >= self._deadline(parcel))
+        again = looked.asked_at != hours or self.now() >= self._deadline(parcel)
+        return looked.unchanged > 0 and (again or self._replaces(parcel))
+
+    def _replaces(self, parcel: Parcel) -> bool:
+        """Whether labels of it take the place of others: then neither counts nor ids show that they have."""
+        if self.courier.stream.name is StreamName.INFERENCES:
+            return False
+        looked = self._looked.setdefault(parcel.delivery.id, Looked())
+        if looked.replaces is None:
+            looked.replaces = bool(follows(self.courier.records, self.courier.stream, parcel.slice.cut)[1])
+        return looked.replaces
 
     def _surely_loading(self, parcel: Parcel, hours: Mapping[int, int]) -> bool:
         """Whether fewer rows are there than it has alone, and it is too early to act on that: ids tell no more."""
@@ -230,7 +258,7 @@ class Confirmer:
         It is held before they count as unknown for good, so that of a delivery that is not held, they were decided.
         """
         unsure, times = silent(parcel), repeats(parcel)
-        if self.job.destination.on_unknown == "stop" or times >= MOST_FILE_SENDS:
+        if self.to.on_unknown == "stop" or times >= MOST_FILE_SENDS:
             reason = unheard(parcel, self.job.name)
             self._settle(parcel, DeliveryState.HELD, reason)
             for send in unsure:
@@ -254,7 +282,7 @@ class Confirmer:
         """Ask which ids are there; close the delivery, or act on what is missing when its time has come.
         True where the delivery is done with."""
         refused = set(self._refused(parcel).column(ID).to_pylist())
-        missing = {part.number: self._missing(part, refused) for part in parcel.slice.parts}
+        missing = {part.number: self._missing(parcel, part, refused) for part in parcel.slice.parts}
         self._looked[parcel.delivery.id].asked_at = hours
         lost = sum(len(ids) for ids in missing.values())
         if not lost:
@@ -267,7 +295,13 @@ class Confirmer:
             return False
         return self._mend(parcel, missing)
 
-    def _missing(self, part: Part, refused: set[str]) -> set[str]:
+    def _missing(self, parcel: Parcel, part: Part, refused: set[str]) -> set[str]:
+        if self.courier.stream.name is StreamName.GROUND_TRUTH:
+            with self.engine.connect() as connection:
+                missing = unequal(connection, self.courier, part) - refused
+                if missing and parcel.delivery.reopened is not None:  # newer ones may have been sent since it closed
+                    missing -= replaced(connection, self.courier, parcel.slice)
+                return missing
         with self.courier.staging.open(self.courier.stream, part) as file:
             ids = {
                 id_

@@ -65,7 +65,7 @@ class Connection:
         extra = dict(self.extra)
         if self.type == "postgres":
             options = {key: _text(value) for key, value in extra.items() if key not in _NOT_LIBPQ and _plain(value)}
-            if self.host.startswith("/"):  # a socket's folder, which no client reads in a URL's place for hosts
+            if self.host.startswith("/"):  # a socket's folder, which SQLAlchemy reads from there only
                 options["host"] = self.host
             return self._uri("postgresql", urlencode(options))
         plain = all(isinstance(value, str) for value in extra.values())

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from tidepost.arize_section import ArizeDefinition
 from tidepost.fields import Schema
 from tidepost.job import Job, json_schema_text
+from tidepost.labelling import FilesDefinition, GroundTruthDefinition
 from tidepost.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, TimestampDefinition
 from tidepost.project import ProjectDefinition
 from tidepost.reference import SECRET_PATTERN
@@ -115,6 +117,19 @@ limits:
   memory: 1GB
   threads: 4
 
+ground_truth:
+  source: labels/landed/*.parquet
+  cursor: {column: known_at, start: 2013-01-01T05:00:00Z}
+  partner_inference_id: "{carrier}{flight:04d}-{origin}-{date:%Y%m%d}"
+  ground_truth_timestamp: landed_at
+  attributes:
+    was_late: {column: late, type: integer}
+  files: {paths: drops/labels-*.csv, format: csv, known_at: recorded_at, quiet: 10m}
+  schedule: "@daily"
+  orphan_after: 4w
+  horizon: 26w
+  limits: {rejects: 2%}
+
 airflow:
   pool: uploads
   retries: 3
@@ -126,6 +141,47 @@ airflow:
   notify: [delays@example.com]
 """
 """Every key once."""
+
+ARIZE: Final = """\
+version: 1
+name: flights-arize
+source: log/flights/*.parquet
+cursor: {column: logged_at, start: 2024-01-01}
+mapping:
+  partner_inference_id: flight_id
+  inference_timestamp: scheduled
+  inputs: [distance, dep_hour]
+  predictions: [late, delay_probability]
+  non_inputs: [carrier, actual, distance_contribution, route, place]
+
+destination:
+  type: arize
+  name: arize-eu
+  url: https://api.eu-west-1a.arize.com
+  api_key: ${ARIZE_API_KEY}
+  space_id: ${ARIZE_SPACE_ID}
+  model: flights-delay
+  version: "3"
+  environment: validation
+  model_type: ranking
+  prediction_label: late
+  prediction_score: delay_probability
+  actual_label: actual
+  actual_score: actual
+  shap: {distance: distance_contribution}
+  group: route
+  rank: place
+  batch_id: 2024-q1
+  request_rows: 250000
+  request_bytes: 256MB
+  connections: 8
+  timeout: 2m30s
+  retries: 3
+  poll: 5s
+  on_unknown: resend
+  ca_file: certs/platform.pem
+"""
+"""Every key of a destination at Arize, though no job needs them all."""
 
 PROJECT: Final = """\
 version: 1
@@ -211,8 +267,9 @@ _VALUES: Final = """\
 `${airflow:ID.FIELD}`: its `host`, `port`, `login`, `password`, `schema`, or a key of its extra. Except for secrets \
 with a default, `${NAME:-default}`. Looked up when a run starts; what is empty counts as missing |
 
-References may stand in a source's `files` and `database`, in a destination's `url`, `organization`, `model` and
-`ca_file`, and in the `ledger` and `staging` of `tidepost.yaml`. `api_key`, `postgres` and `s3` must be one.
+References may stand in a source's `files` and `database`, in a destination's `url`, `organization`, `space_id`,
+`model`, `version`, `batch_id` and `ca_file`, and in the `ledger` and `staging` of `tidepost.yaml`. `api_key`,
+`postgres` and `s3` must be one.
 
 A task on Airflow asks Airflow for its connections, wherever it keeps them. The command line reads the same ones from
 variables as Airflow does, `AIRFLOW_CONN_ID`, as a URI or as JSON. As a URL, a connection of the type `postgres` is a
@@ -247,7 +304,10 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "staging": StagingDefinition,
     "destination": ArthurDefinition,
     "destination.model": ModelReference,
+    "destination at Arize": ArizeDefinition,
     "limits": LimitsDefinition,
+    "ground_truth": GroundTruthDefinition,
+    "ground_truth.files": FilesDefinition,
     "airflow": AirflowDefinition,
 }
 
@@ -271,6 +331,7 @@ def job_definition_markdown() -> str:
         _VALUES,
         _PROJECT.format(example=PROJECT, table=_table(ProjectDefinition)),
         f"## Every key once\n\n```yaml\n{FULL}```\n",
+        f"And every key of a destination at Arize, though no job needs them all:\n\n```yaml\n{ARIZE}```\n",
     ]
     return "\n".join(parts)
 
@@ -291,8 +352,9 @@ def _type(about: dict[str, Any]) -> str:
     """What may be written, in a few words, from the JSON Schema of a key."""
     if about.get("anyOf") == ATTRIBUTES_SCHEMA["anyOf"]:
         return "[attributes](#attributes)"
-    if "anyOf" in about:
-        kinds = [_type(one) for one in about["anyOf"] if one.get("type") != "null"]
+    if "anyOf" in about or "oneOf" in about:
+        listed = about.get("anyOf") or about["oneOf"]
+        kinds = [_type(one) for one in listed if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in about or "const" in about:
         return " or ".join(f"`{word}`" for word in about.get("enum", [about.get("const")]))
@@ -300,13 +362,13 @@ def _type(about: dict[str, Any]) -> str:
         return f"list of {_type(about['items'])}"
     if about.get("pattern") in _PATTERNS:
         return _PATTERNS[about["pattern"]]
-    names = {"object": "mapping", "string": "text", "integer": "number", "boolean": "`true` or `false`"}
+    names = {"string": "text", "integer": "number", "boolean": "`true` or `false`", "object": "mapping"}
     return names[about["type"]] if "type" in about else _link(about["$ref"].rpartition("/")[2])
 
 
 def _link(name: str) -> str:
     """A mapping, with a link to its section, by its model's name."""
-    anchors = {model.__name__: key.replace(".", "") for key, model in _SECTIONS.items()}
+    anchors = {model.__name__: key.replace(".", "").replace(" ", "-").lower() for key, model in _SECTIONS.items()}
     return f"[mapping](#{anchors[name]})" if name in anchors else "mapping"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -54,13 +54,18 @@ def faults(error: ValidationError, model: _Model, document: Document, *, gaps: b
     return [
         _problem(one, model, document)
         for one in found
-        if one["type"] != "missing" or (gaps and one["loc"] not in misspelt)
+        if one["type"] not in _GAPS or (gaps and one["loc"] not in misspelt)
     ]
+
+
+_GAPS: Final = ("missing", "union_tag_not_found")
 
 
 def _problem(error: ErrorDetails, model: _Model, document: Document) -> Problem:
     loc: KeyPath = (*error["loc"], *error.get("ctx", {}).get("at", ()))
-    path = _written(loc, document.data)
+    if error["type"].startswith("union_tag"):
+        loc = (*loc, "type")
+    path = _written(_untagged(loc, model), document.data)
     return Problem(document.places.of(path), path, _text(error, loc, model))
 
 
@@ -84,6 +89,8 @@ def _text(error: ErrorDetails, loc: KeyPath, model: _Model) -> str:
         return _unknown_key(loc, model)
     if kind == "literal_error":
         return _unknown_word(value, context["expected"])
+    if kind == "union_tag_invalid":
+        return _unknown_word(context["tag"], context["expected_tags"])
     if value is None:
         return "may not be null; give it a value, or leave the key out"
     if kind == "string_type" and isinstance(value, (dict, list)):
@@ -94,6 +101,7 @@ def _text(error: ErrorDetails, loc: KeyPath, model: _Model) -> str:
 _SENTENCES: Final = {
     "tidepost": "{text}",
     "missing": "is missing",
+    "union_tag_not_found": "is missing",
     "string_type": "must be text; put it in quotes",
     "string_too_short": "is empty",
     "int_type": "must be a whole number",
@@ -129,14 +137,45 @@ def _unknown_key(loc: KeyPath, model: _Model) -> str:
 
 
 def _model_at(path: KeyPath, model: _Model) -> _Model:
+    *_, (_, found) = [("", model), *_steps(path, model)]
+    return found
+
+
+def _untagged(loc: KeyPath, model: _Model) -> KeyPath:
+    """pydantic's location without the tags that it puts into it, which say of what kind a section is."""
+    return tuple(key for key, _ in _steps(loc, model) if key is not None)
+
+
+def _steps(path: KeyPath, model: _Model) -> Iterator[tuple[str | int | None, _Model]]:
+    """Each key of a location, None for one that is a tag, and the model that it leads to."""
+    kinds: list[_Model] = []
     for key in path:
+        tagged = next((kind for kind in kinds if key in _tags(kind)), None) if len(kinds) > 1 else None
+        if tagged is not None:
+            model, kinds = tagged, []
+            yield None, model
+            continue
         field = model.model_fields.get(key) if isinstance(key, str) else None
-        model = (_model_in(field.annotation) if field else None) or model
-    return model
+        if field:
+            kinds = list(_models_in(field.annotation))
+            model = next(iter(kinds), model)
+        yield key, model
+
+
+def _tags(model: _Model) -> tuple[object, ...]:
+    """What a model's `type` may be."""
+    field = model.model_fields.get("type")
+    return get_args(field.annotation) if field else ()
 
 
 def _model_in(annotation: object) -> _Model | None:
     """The first model in a field's annotation, such as Attribute in `tuple[Attribute, ...]`."""
+    return next(_models_in(annotation), None)
+
+
+def _models_in(annotation: object) -> Iterator[_Model]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+        yield annotation
+    else:
+        for part in get_args(annotation):
+            yield from _models_in(part)

@@ -144,6 +144,7 @@ def _slice_of(stream: Stream, sequence: int) -> Callable[[Mapping[str, Any]], Sl
             _tally_of(content["tally"]),
             _text(content["lane"]),
             None if content["held"] is None else _text(content["held"]),
+            tuple(map(_whole, content["joined"])),
         )
         if not found.rows == sum(found.hours.values()) == found.tally.published:
             raise ValueError("rows that do not add up")
@@ -176,6 +177,8 @@ def _tally_of(content: Mapping[str, Any]) -> Tally:
         null_cursors=_whole(content["null_cursors"]),
         ids=_text(content["ids"]),
         late=float(content["late"]),
+        superseded=_whole(content["superseded"]),
+        waiting=_whole(content["waiting"]),
     )
 
 

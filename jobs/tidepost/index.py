@@ -4,14 +4,15 @@ Of a part whose file is kept, the file itself; of one that was purged, its sidec
 
 `{job}/{stream}/_tidepost/ids/{slice}-{part}.parquet`   partner_inference_id, inference_timestamp, content (16 bytes)
 
-Absence is never "no ids": a file or sidecar that should be there and is not stops whoever asks. Rows that a
-destination provably refused have left the index, so that corrected ones can go.
+Absence is never "no ids": a file or sidecar that should be there and is not stops whoever asks. Rows that the
+destination provably refused, of several each, have left the index, so that corrected ones can go: what one of them
+took is never sent again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -54,15 +55,31 @@ class Index:
 
     kept:     SQL over the rows of parts whose files are kept, with all staged columns and `_part`
     sidecars: SQL over those of purged parts, with the columns of a sidecar and `_part`
+    time:     the staged column that is the event's time
     """
 
     kept: Relation | None = None
     sidecars: Relation | None = None
+    time: str = TIMESTAMP
 
     def ids(self) -> Relation:
         """SQL of `id`, one row for each published row."""
         found = [one for one in (self.kept, self.sidecars) if one is not None]
         return _union([Relation(f"SELECT {ID} AS id FROM ({one.sql})", one.values) for one in found])
+
+    def slices(self, where: str) -> Relation:
+        """SQL of `id`, `event` (microseconds) and `sequence` (of the slice), of the rows that a condition on
+        `partner_inference_id` chooses."""
+        columns = f"{ID} AS id, {SEQUENCE} AS sequence"
+        found = [
+            Relation(
+                f"SELECT {columns}, epoch_us({time}) AS event FROM ({one.sql}) WHERE {where}",
+                one.values,
+            )
+            for one, time in ((self.kept, self.time), (self.sidecars, TIMESTAMP))
+            if one is not None
+        ]
+        return _union(found)
 
     def contents(self, columns: Sequence[str], where: str = "true") -> Relation:
         """SQL of `id`, `event` (microseconds), `sequence` (of the slice) and `content`, of the rows that a condition
@@ -71,10 +88,14 @@ class Index:
         columns: the staged ones; equal content means equal values in all of them
         """
         found: list[Relation] = []
-        for one, content in ((self.kept, content_of(columns)), (self.sidecars, f"lower(hex(r.{CONTENT}))")):
+        both = (
+            (self.kept, self.time, content_of(columns)),
+            (self.sidecars, TIMESTAMP, f"lower(hex(r.{CONTENT}))"),
+        )
+        for one, time, content in both:
             if one is not None:
                 sql = (
-                    f"SELECT {ID} AS id, epoch_us({TIMESTAMP}) AS event, {SEQUENCE} AS sequence, "
+                    f"SELECT {ID} AS id, epoch_us({time}) AS event, {SEQUENCE} AS sequence, "
                     f"{content} AS {CONTENT} "
                     f"FROM (SELECT * FROM ({one.sql}) WHERE {where}) AS r"
                 )
@@ -90,17 +111,19 @@ def index_of(
     *,
     parts: Sequence[PartRef],
     which: Which = "sent",
+    destinations: Collection[str] = (),
 ) -> Index | None:
     """The published rows of some parts; None where there is none to look at.
 
-    which: those that no destination provably refused, those that one did, or all
+    which: those that were not provably refused, those that were, by each of `destinations`, or all
     Raises Retryable where a file or a sidecar is not readable.
     """
     if not parts:
         return None
     kept = [one.part for one in parts if not one.part.purged]
     gone = [sidecar_of(one) for one in parts if one.part.purged]
-    tombstones = {} if which == "all" else read_tombstones(records, stream, {one.sequence for one in parts})
+    sequences = {one.sequence for one in parts}
+    tombstones = {} if which == "all" else read_tombstones(records, stream, sequences, destinations)
     if which == "refused" and not tombstones:
         return None
     if tombstones:
@@ -117,7 +140,7 @@ def index_of(
         chosen = f"({SEQUENCE}, {ID}) IN (SELECT (sequence, id) FROM tidepost_tombstones) = {which == 'refused'}"
         return Relation(f"SELECT * FROM ({rows.sql}) WHERE {chosen}", rows.values)
 
-    return Index(relation(kept), relation(gone))
+    return Index(relation(kept), relation(gone), stream.name.time)
 
 
 def sidecars(stream: Stream) -> str:
@@ -145,7 +168,8 @@ def write_sidecar(
     Raises Retryable where the file is not readable, Misconfigured where it is not what was published.
     """
     rows = staging.relation(connection, stream, [ref.part])
-    sql = f"SELECT {ID}, {TIMESTAMP}, unhex({content_of(tuple(columns))}) AS {CONTENT} FROM ({rows.sql}) AS r"
+    content = f"unhex({content_of(tuple(columns))}) AS {CONTENT}"
+    sql = f"SELECT {ID}, {stream.name.time} AS {TIMESTAMP}, {content} FROM ({rows.sql}) AS r"
     schema = _SIDECAR.with_metadata({_COLUMNS: json.dumps(dict(columns)).encode()})
     written = 0
     with records.file(f"{stream.prefix}/{sidecar_of(ref).path}") as path:

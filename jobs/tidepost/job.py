@@ -11,17 +11,21 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from tidepost.arize_section import ArizeDefinition
 from tidepost.errors import Misconfigured
 from tidepost.explain import validated
 from tidepost.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
+from tidepost.labelling import GroundTruthDefinition
 from tidepost.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
+from tidepost.model import StreamName
 from tidepost.reference import Secret, resolve
 from tidepost.sections import (
     AirflowDefinition,
@@ -49,6 +53,7 @@ __all__ = [
     "NAME_PATTERN",
     "RESERVED",
     "AirflowDefinition",
+    "ArizeDefinition",
     "ArthurDefinition",
     "Attribute",
     "AttributeType",
@@ -57,6 +62,7 @@ __all__ = [
     "DestinationDefinition",
     "Drift",
     "FileFormat",
+    "GroundTruthDefinition",
     "Job",
     "LimitsDefinition",
     "MappingDefinition",
@@ -114,9 +120,21 @@ class Job(Section):
         "are told once and left out; the others end the run. `quarantine`: new columns are left out, and rows that "
         "no longer fit are set aside as rejects while the others go on.",
     )
-    destination: DestinationDefinition = Field(description="The platform that receives the inferences.")
+    destinations: tuple[DestinationDefinition, ...] = Field(
+        (),
+        description="The platforms that receive the inferences, where there are several: each with a name of its "
+        "own, its own deliveries, mark and limits (see [destinations](destinations.md#several-destinations)).",
+    )
+    destination: DestinationDefinition | None = Field(
+        None,
+        validate_default=True,
+        description="The platform that receives the inferences; short for `destinations` with one.",
+    )
     limits: LimitsDefinition = Field(
         LimitsDefinition(), description="How much a run may take, and how many bad rows it bears."
+    )
+    ground_truth: GroundTruthDefinition | None = Field(
+        None, description="Labels, which join their inferences at the platform (see [ground truth](ground-truth.md))."
     )
     airflow: AirflowDefinition = Field(AirflowDefinition(), description="How the job's DAG runs on Airflow.")
 
@@ -140,8 +158,90 @@ class Job(Section):
             raise fault("must be an offset for messages of Kafka: 0, or a higher number", "cursor", "start")
         return self
 
+    @model_validator(mode="after")
+    def _labels_beside(self) -> Self:
+        if self.ground_truth is None:
+            return self
+        mapped = {one.name.lower() for one in self.mapping.attributes}
+        for number, one in enumerate(self.ground_truth.attributes):
+            if one.name.lower() in mapped:
+                raise fault(f'"{one.name}" is in the mapping already', "ground_truth", "attributes", number)
+        return self
+
+    @field_validator("destination")
+    @classmethod
+    def _one_or_several(
+        cls, value: DestinationDefinition | None, info: ValidationInfo
+    ) -> DestinationDefinition | None:
+        if value is not None and info.data.get("destinations"):
+            raise fault("there are `destinations` already; give one of them")
+        if value is None and info.data.get("destinations") == ():
+            raise PydanticCustomError("missing", "is missing")
+        return value
+
+    @model_validator(mode="after")
+    def _destinations_fit(self) -> Self:
+        if self.destination is not None:
+            self._alone = True
+            object.__setattr__(self, "destinations", (self.destination,))
+            object.__setattr__(self, "destination", None)
+        seen: set[str] = set()
+        for number, to in enumerate(self.destinations):
+            if to.name in seen:
+                key = "name" if "name" in to.model_fields_set else "type"
+                raise fault(f'another one is called "{to.name}"; give it a `name` of its own', *self.at(number), key)
+            seen.add(to.name)
+            for misfit in to.misfits(self.mapping, *self.at(number)):
+                raise misfit
+        return self
+
     _origin: Origin | None = PrivateAttr(None)
     _written: Job | None = PrivateAttr(None)
+    _whole: Job | None = PrivateAttr(None)
+    _stream: StreamName = PrivateAttr(StreamName.INFERENCES)
+    _alone: bool = PrivateAttr(False)
+
+    def at(self, number: int) -> KeyPath:
+        """Where in the file one of the destinations stands."""
+        return ("destination",) if self._alone else ("destinations", number)
+
+    def to(self, name: str) -> DestinationDefinition:
+        """The destination of that name."""
+        return next(one for one in self.destinations if one.name == name)
+
+    @property
+    def stream(self) -> StreamName:
+        """The flow of rows that source, cursor, mapping and limits are of."""
+        return self._stream
+
+    @property
+    def labels(self) -> tuple[Attribute, ...]:
+        """The attributes of a row of ground truth; empty for inferences."""
+        return self.mapping.non_inputs if self._stream is StreamName.GROUND_TRUTH else ()
+
+    def of_labels(self) -> Job | None:
+        """The job as its ground truth's stream sees it: with the labels' source, cursor, mapping and limits in place
+        of the inferences'; None where it has none."""
+        of = self.ground_truth
+        if of is None:
+            return None
+        seen = self.model_copy(
+            update={
+                "source": of.source,
+                "cursor": of.cursor,
+                "mapping": of.mapping(self.mapping.partner_inference_id),
+                "limits": of.limits or self.limits,
+            }
+        )
+        seen._written = self._written or self
+        seen._stream = StreamName.GROUND_TRUTH
+        seen._whole = self
+        return seen
+
+    @property
+    def whole(self) -> Job:
+        """The job with its inferences in place, of which this may be the labels' view."""
+        return self._whole or self
 
     @property
     def path(self) -> Path:
@@ -164,6 +264,8 @@ class Job(Section):
 
         A key that is not written stands where the nearest key around it does.
         """
+        if self._stream is StreamName.GROUND_TRUTH and path[:1] in (("source",), ("cursor",), ("limits",)):
+            path = ("ground_truth", *path)
         key = path_text(path)
         return f"{self._origin.places.of(path)}: {key}" if self._origin else key
 
@@ -192,22 +294,22 @@ class Job(Section):
     @property
     def identity(self) -> dict[str, Any]:
         """What may not change under a job that has sent rows, as plain JSON values: the cursor's column and type,
-        the id template, and for each destination by name its type, organization and model.
+        the id template, and for each destination by name its type and what it sends to.
 
         References are as they are in this job: ask a resolved one.
         """
-        to = self.destination
         return {
             "cursor": {"column": self.cursor.column, "type": self.cursor.type},
             "partner_inference_id": self.mapping.partner_inference_id.text,
-            "destinations": {
-                to.name: {
-                    "type": to.type,
-                    "organization": to.organization,
-                    "model": to.model.model_dump(exclude_none=True),
-                }
-            },
+            "destinations": {to.name: to.identity for to in self.destinations},
         }
+
+    @property
+    def file_rows(self) -> int:
+        """Rows in one staged file, at most: no more than go in one request anywhere, so that a file is known as a
+        whole."""
+        most = [to.request_rows for to in self.destinations if to.request_rows is not None]
+        return min([self.staging.file_rows, *most])
 
     def resolved(self, env: Mapping[str, str] | None = None) -> Job:
         """This job with each `${…}` replaced from `env` (default: the process's environment) and each path absolute.
@@ -229,30 +331,43 @@ class Job(Section):
             found = text(value, *path)
             return found and absolute(self.root, found)
 
-        source, to = self.source, self.destination
-        files = source.files and tuple(
-            text(name, "source", "files", number) or "" for number, name in enumerate(source.files)
-        )
         pattern_root = Path(glob.escape(str(self.root)))
-        update: dict[str, Any] = {
-            "source": source.model_copy(
+
+        def found(source: SourceDefinition, *at: str) -> SourceDefinition:
+            files = source.files and tuple(
+                text(name, *at, "files", number) or "" for number, name in enumerate(source.files)
+            )
+            return source.model_copy(
                 update={
                     "files": files and tuple(absolute(pattern_root, name) for name in files),
-                    "database": file(source.database, "source", "database"),
+                    "database": file(source.database, *at, "database"),
                 }
-            ),
-            "destination": to.model_copy(
+            )
+
+        def below(at: KeyPath, of: Callable[..., str | None]) -> Callable[..., str | None]:
+            return lambda value, *path: of(value, *at, *path)
+
+        labels = self.ground_truth
+        update: dict[str, Any] = {
+            "source": found(self.source, "source"),
+            "ground_truth": labels
+            and labels.model_copy(
                 update={
-                    "url": text(to.url, "destination", "url"),
-                    "organization": text(to.organization, "destination", "organization"),
-                    "model": to.model.model_copy(
+                    "source": found(labels.source, "ground_truth", "source"),
+                    "files": labels.files
+                    and labels.files.model_copy(
                         update={
-                            key: text(getattr(to.model, key), "destination", "model", key)
-                            for key in ("partner_id", "id")
+                            "paths": tuple(
+                                absolute(pattern_root, text(name, "ground_truth", "files", "paths", number) or "")
+                                for number, name in enumerate(labels.files.paths)
+                            )
                         }
                     ),
-                    "ca_file": file(to.ca_file, "destination", "ca_file"),
                 }
+            ),
+            "destinations": tuple(
+                to.resolved(below(self.at(number), text), below(self.at(number), file))
+                for number, to in enumerate(self.destinations)
             ),
         }
         if faults:
@@ -288,11 +403,15 @@ def define_job(path: Path, document: Document, project: Project) -> Job:
 
 
 def merge(document: Document, defaults: Mapping[str, Value], places: Places) -> Document:
-    """`document` over `defaults`, mapping by mapping; what is no mapping on both sides is the document's own.
+    """`document` over `defaults`, mapping by mapping; what is no mapping on both sides is the document's own, and so
+    are its destinations, where one side has one and the other a list.
 
     A value from the defaults keeps its place there; `places` holds them under their paths in a job.
     """
     found: dict[KeyPath, Place] = dict(document.places.found)
+
+    of_the_other_form = {"destination": "destinations", "destinations": "destination"}
+    base_of_all = {key: value for key, value in defaults.items() if of_the_other_form.get(key) not in document.data}
 
     def over(own: dict[str, Value], base: Mapping[str, Value], path: KeyPath) -> dict[str, Value]:
         result = dict(own)
@@ -305,7 +424,7 @@ def merge(document: Document, defaults: Mapping[str, Value], places: Places) -> 
                 result[key] = over(mine, value, at)
         return result
 
-    return replace(document, data=over(document.data, defaults, ()), places=Places(found))
+    return replace(document, data=over(document.data, base_of_all, ()), places=Places(found))
 
 
 def schema() -> dict[str, Any]:
@@ -314,6 +433,7 @@ def schema() -> dict[str, Any]:
     It does not know the project's defaults: an editor may miss a key that they provide.
     """
     generated = Job.model_json_schema(mode="validation", schema_generator=Schema)
+    generated["oneOf"] = [{"required": ["destination"]}, {"required": ["destinations"]}]
     for part in generated["$defs"].values():
         part.pop("title", None)
     return {"$schema": Schema.schema_dialect, **generated, "title": "A tidepost job"}

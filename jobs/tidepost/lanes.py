@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tidepost.errors import Misconfigured
 from tidepost.model import Coverage, Cut, Request, ScanKind, Stream
 from tidepost.plan import NOTHING, frontier, pending
-from tidepost.ports import Held, Ledger
+from tidepost.ports import Extent, Ledger
 from tidepost.ranges import Range
 
 CUT_ROWS = 100_000
@@ -27,7 +27,7 @@ class Gone:
     range: Range
 
 
-def gone(held: Mapping[str, Held], *, start: int, coverage: Coverage) -> Iterator[Gone]:
+def gone(held: Mapping[str, Extent], *, start: int, coverage: Coverage) -> Iterator[Gone]:
     """What was to be read and is gone. What lies before all that was ever scanned or promised was never there."""
     for lane, has in held.items():
         if has.first <= start:
@@ -38,7 +38,7 @@ def gone(held: Mapping[str, Held], *, start: int, coverage: Coverage) -> Iterato
                 yield Gone(lane, one)
 
 
-def check_ends(job: str, held: Mapping[str, Held], coverage: Coverage) -> None:
+def check_ends(job: str, held: Mapping[str, Extent], coverage: Coverage) -> None:
     """Raises Misconfigured where a lane ends before what was scanned: it is not the lane that it was."""
     for lane, has in held.items():
         known = coverage.scanned.get(lane, NOTHING).union(coverage.planned.get(lane, NOTHING))
@@ -53,7 +53,7 @@ def check_ends(job: str, held: Mapping[str, Held], coverage: Coverage) -> None:
 
 
 def plan_lanes(
-    request: Request, held: Mapping[str, Held], *, start: int, coverage: Coverage, rows: int
+    request: Request, held: Mapping[str, Extent], *, start: int, coverage: Coverage, rows: int
 ) -> tuple[Cut, ...]:
     """The cuts of a request, of at most `rows` positions; first the first of each lane, then the second, …
 

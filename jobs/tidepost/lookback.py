@@ -18,7 +18,7 @@ import duckdb
 
 from tidepost.cursor import DAY, SECOND, CursorKind, CursorType
 from tidepost.engine import Engine, translated
-from tidepost.job import Job
+from tidepost.job import Attribute, Job
 from tidepost.model import Bucket, Stream
 from tidepost.ports import CURSOR, Reports, Source
 from tidepost.ranges import Range, Ranges
@@ -80,6 +80,16 @@ def late_warning(late: float, lookback: timedelta) -> str | None:
     )
 
 
+def labelled(rows: str, labels: Sequence[Attribute]) -> str:
+    """SQL of those rows of a source that have their label: a value for each attribute that is not optional, or for
+    any where all are. Of all rows, where there are no labels."""
+    if not labels:
+        return rows
+    needed = [one for one in labels if not one.optional]
+    tests = [f"{quote_identifier(one.column)} IS NOT NULL" for one in needed or labels]
+    return f"SELECT * FROM ({rows}) WHERE {(' AND ' if needed else ' OR ').join(tests)}"
+
+
 def differing(
     window: Range, *, scanned: Ranges, planned: Ranges, buckets: Sequence[Bucket], found: Mapping[int, Bucket]
 ) -> Ranges:
@@ -97,9 +107,12 @@ def count(job: Job, source: Source, engine: Engine, buckets: Sequence[Bucket]) -
         return {}
     template = job.mapping.partner_inference_id
     hull = Range(buckets[0].range.start, buckets[-1].range.end)
-    with engine.connect() as connection, source.read(connection, hull, template.columns) as relation:
-        id_ = template.sql(source.columns(), quote_identifier)
-        rows = f"SELECT {quote_identifier(CURSOR)} AS p, hash({id_}) AS h FROM ({relation.sql})"
+    of_source = source.columns()
+    labels = [one for one in job.labels if one.column in of_source]
+    reads = tuple(dict.fromkeys([*template.columns, *(one.column for one in labels)]))
+    with engine.connect() as connection, source.read(connection, hull, reads) as relation:
+        id_ = template.sql(of_source, quote_identifier)
+        rows = f"SELECT {quote_identifier(CURSOR)} AS p, hash({id_}) AS h FROM ({labelled(relation.sql, labels)})"
         number = _number(buckets, 0, len(buckets), source.cursor())
         try:
             counted = connection.execute(

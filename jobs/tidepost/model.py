@@ -19,6 +19,11 @@ class StreamName(StrEnum):
     INFERENCES = "inferences"
     GROUND_TRUTH = "ground_truth"
 
+    @property
+    def time(self) -> str:
+        """The staged column that is the event time of its rows."""
+        return "inference_timestamp" if self is StreamName.INFERENCES else "ground_truth_timestamp"
+
 
 class ScanKind(StrEnum):
     INCREMENTAL = "incremental"
@@ -166,6 +171,16 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing is sent to a destination until somebody says otherwise: who said so, when, in seconds since 1970, and
+    why."""
+
+    who: str
+    at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One finished parquet file of a slice.
 
@@ -196,6 +211,8 @@ class Tally:
     published:    rows in the slice
     duplicates:   rows dropped because an equal row of the same id was published, or stands in this slice
     known:        in a scan that looks again: rows that were published, or set aside, when they were scanned before
+    superseded:   labels left out as a newer one of their inference is known
+    waiting:      labels held until their inference is published
     rejected:     reason → rows set aside (conflicts and `changed_after_sent` included)
     null_cursors: rows of the source whose cursor is NULL, which no range can hold; not part of `scanned`
     ids:          the sum of the ids of all rows scanned (see `lookback.py`); empty where nobody summed them
@@ -210,9 +227,12 @@ class Tally:
     null_cursors: int = 0
     ids: str = ""
     late: float = 0.0
+    superseded: int = 0
+    waiting: int = 0
 
     def __post_init__(self) -> None:
-        if self.scanned != self.published + self.duplicates + self.known + self.rejects:
+        left_out = self.duplicates + self.known + self.superseded + self.waiting
+        if self.scanned != self.published + left_out + self.rejects:
             raise ValueError(f"rows unaccounted for: {self}")
 
     @property
@@ -230,6 +250,8 @@ class Tally:
             rejected={name: self.rejected.get(name, 0) + other.rejected.get(name, 0) for name in sorted(reasons)},
             null_cursors=max(self.null_cursors, other.null_cursors),
             late=max(self.late, other.late),
+            superseded=self.superseded + other.superseded,
+            waiting=self.waiting + other.waiting,
         )
 
 
@@ -239,6 +261,7 @@ class Slice:
 
     sequence: its name; grows with each slice of the stream and is never used twice
     held:     why its deliveries are held for a person, or None
+    joined:   of labels, the days since 1970 (UTC) of their inferences, ascending; see `versions.py`
     """
 
     sequence: int
@@ -249,6 +272,7 @@ class Slice:
     tally: Tally
     lane: str = ""
     held: str | None = None
+    joined: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -330,9 +354,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class RowAnswer:
-    """What a destination said of one row that was sent in the form whose answer names rows."""
+    """What a destination said of one row that was sent in the form whose answer names rows.
+
+    no_inference: it refused a label, as it knows no inference of that id
+    """
 
     partner_inference_id: str
     accepted: bool
     already_there: bool = False
     message: str = ""
+    no_inference: bool = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,18 +43,27 @@ class Outbound:
     """Takes deliveries and sees each one through. `errors` holds what stopped some of them, oldest first.
 
     at_once: deliveries that send at the same time: as many as there are connections, for most are of one file
+    ready:   waits until the destination takes what is staged, before anything is sent; raises where it does not
     """
 
     def __init__(
-        self, courier: Courier, confirmer: Confirmer, patience: Patience, notice: Notice, *, at_once: int
+        self,
+        courier: Courier,
+        confirmer: Confirmer,
+        patience: Patience,
+        notice: Notice,
+        *,
+        at_once: int,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._courier = courier
         self._confirmer = confirmer
         self._patience = patience
         self._notice = notice
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="tidepost-delivery")
+        self._ready = ready
         self._sent: queue.SimpleQueue[Parcel] = queue.SimpleQueue()
-        self._room = threading.BoundedSemaphore(MOST_WAITING)
+        self._backlog: deque[Delivery] = deque()
         self._ending = threading.Event()
         self._underway = 0
         self._lock = threading.Lock()
@@ -63,15 +73,18 @@ class Outbound:
         self._confirming.start()
 
     def add(self, delivery: Delivery) -> None:
-        """Begin a delivery; waits while too many are on their way. Held ones are only told of."""
+        """Begin a delivery, or let it wait while too many are on their way, as others have not to wait for them.
+        Held ones are only told of."""
         if delivery.state in ENDED:
             self._notice(Settled(delivery))
             return
         if self._down:
             return
-        self._room.acquire()
         with self._lock:
             self._underway += 1
+            if self._underway > MOST_WAITING:
+                self._backlog.append(delivery)
+                return
         self._pool.submit(self._deliver, delivery)
 
     def finish(self) -> None:
@@ -85,6 +98,7 @@ class Outbound:
             self._left(None)
             return
         try:
+            self._ready()
             parcel = self._courier.pick_up(delivery)
         except BaseException as error:
             self._left(error)
@@ -172,4 +186,6 @@ class Outbound:
                 self.errors.append(error)
                 if not isinstance(error, HeldElsewhere | Outdated | Refused):
                     self._down = True
-        self._room.release()
+            following = self._backlog.popleft() if self._backlog else None
+        if following is not None:
+            self._pool.submit(self._deliver, following)

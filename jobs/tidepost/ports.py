@@ -5,7 +5,7 @@ Every adapter, and every fake, passes the contract test of its port (`tests/cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from tidepost.model import (
     DeliveryState,
     Lease,
     Part,
+    Pause,
     Proof,
     Receipt,
     Request,
@@ -33,6 +34,7 @@ from tidepost.model import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
     from tidepost.cursor import CursorKind
@@ -117,7 +119,7 @@ class OfFiles(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Extent:
     """The positions that a lane holds now, `[first, end)`; the same ones where it holds none."""
 
     first: int
@@ -128,7 +130,7 @@ class Held:
 class OfLanes(Protocol):
     """What a source adds whose rows lie in lanes: each has positions of its own, and a row keeps its position."""
 
-    def lanes(self) -> Mapping[str, Held]:
+    def lanes(self) -> Mapping[str, Extent]:
         """The lanes by name, in order, with what can be read of them now. Raises Retryable, Misconfigured."""
 
     def lane(self, name: str, *, empty: bool = False) -> Source:
@@ -152,6 +154,35 @@ class OfLanes(Protocol):
 def lane_of(source: Source, name: str, *, empty: bool = False) -> Source:
     """The source that positions of a lane belong to; the source itself for the lane without a name."""
     return source.lane(name, empty=empty) if name and isinstance(source, OfLanes) else source
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A file of labels that somebody put down.
+
+    path:     absolute, or `s3://bucket/key`
+    version:  another one if its content may be another one: size, and ETag or time
+    modified: when, in seconds since 1970
+    """
+
+    path: str
+    version: str
+    modified: float
+
+
+class Drops(Protocol):
+    """Where files of labels are put down. Raises Retryable where there is no answer, Misconfigured where it may not
+    look."""
+
+    def found(self) -> Iterator[Drop]:
+        """The files that are there now."""
+
+    def now(self, path: str) -> Drop | None:
+        """One file as it is now; None where it is gone."""
+
+    def rows(self, connection: DuckDBPyConnection, drop: Drop) -> tuple[str, Mapping[str, str]]:
+        """SQL that reads a file that was listed, and its columns with their DuckDB types. Raises `duckdb.Error`,
+        Misconfigured."""
 
 
 # --------------------------------------------------------------------------------------------------- staging
@@ -251,9 +282,12 @@ class Destination(Protocol):
     """A platform that receives. It trusts no answer that it cannot check.
 
     name:    of its deliveries in the ledger
-    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids, and one
-             that shows no more than its `receipt` is not asked for counts either
+    proof:   what it can show. Only one that shows `rows` is ever given rows one by one or asked for ids and labels,
+             and one that shows no more than its `receipt` is not asked for counts either
     loading: seconds that it may take to load what it accepted
+
+    The event time of a label is its ground-truth timestamp. A platform holds one label an id, the last one that it
+    loaded: a label that was replaced is counted and found no more, so that counts say little where labels change.
     """
 
     name: str
@@ -289,6 +323,15 @@ class Destination(Protocol):
     def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
         """The partner inference ids that arrived with event times in a window of microseconds, in batches of
         bounded size; an id that arrived twice is given twice. Raises Retryable, Misconfigured."""
+
+    def labels(self, window: Range) -> Iterator[pa.Table]:
+        """The labels that it holds with event times in a window of microseconds, in tables of bounded size. They
+        show which value is there, as an id does not.
+
+        Columns: `partner_inference_id`, `ground_truth_timestamp` (with a zone), and every label attribute under its
+        name and in the type that the platform holds it in: a staged value is the same if it is equal after a cast
+        to that. Times may be truncated to whole milliseconds. Raises Retryable, Misconfigured.
+        """
 
 
 # ---------------------------------------------------------------------------------------------------- ledger
@@ -359,6 +402,10 @@ class Plans(Protocol):
     def open_cuts(self, stream: Stream) -> tuple[Cut, ...]:
         """The cuts that are not done, oldest first."""
 
+    def left(self, stream: Stream, seconds: float) -> tuple[Cut, ...]:
+        """Those of `open_cuts` whose request was planned, and whose last cut was done, so many seconds ago at least:
+        whoever worked on it has given up."""
+
     def tallies(self, stream: Stream, of: Sequence[int]) -> Mapping[int, Tally]:
         """What became of the rows of those of some cuts that are done, by cut."""
 
@@ -389,6 +436,10 @@ class Slices(Protocol):
 
     def published(self, stream: Stream, window: Range | None) -> Published:
         """Published parts whose event times [event_min, event_max] meet a window of microseconds (None: all)."""
+
+    def cuts(self, stream: Stream, days: Set[int] | None) -> tuple[int, Mapping[int, int]]:
+        """The stream's `published` number, and cut → sequence of its published slices with labels of inferences of
+        any of these days (since 1970; None: of any), in one snapshot."""
 
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         """Record a slice as publishing, with its prepared parts, in one transaction, and give it its sequence
@@ -428,6 +479,9 @@ class Deliveries(Protocol):
 
     def of(self, stream: Stream, cuts: Sequence[int]) -> tuple[Delivery, ...]:
         """The deliveries, in whatever state, of the slices that some cuts became, oldest first."""
+
+    def paused(self, job: str) -> Mapping[str, Pause]:
+        """The destinations of a job to which nothing is sent for now, by name, and who said so."""
 
     def enroll(self, stream: Stream, destination: str) -> int:
         """Give every published slice a delivery at a destination, where it has none: for one that joined later.

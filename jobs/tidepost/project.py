@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,6 +21,7 @@ from tidepost.explain import faults, validated
 from tidepost.fields import Referring, SecretReference, Section, Version, fault
 from tidepost.job import Job, absolute, define_job
 from tidepost.reference import SECRET_PATTERN, Secret, resolve
+from tidepost.sections import DESTINATIONS
 from tidepost.yamlfile import Document, Places, Problem, Value, misconfigured, read_yaml
 
 PROJECT_FILE: Final = "tidepost.yaml"
@@ -251,12 +252,28 @@ def _defaults(document: Document) -> Document:
         return Document({}, Places({}))
     places = {path[1:]: place for path, place in document.places.found.items() if path[:1] == ("defaults",)}
     defaults = Document(data, Places(places))
+    wrong = [_faults_of(one, defaults) for one in _kinds(data)]
+    if problems := min(wrong, key=len):
+        raise misconfigured(Problem(one.place, ("defaults", *one.path), one.text) for one in problems)
+    return defaults
+
+
+def _kinds(data: dict[str, Value]) -> Iterator[dict[str, Value]]:
+    """The defaults, once for each kind of destination where they leave it to the jobs to say it."""
+    to = data.get("destination")
+    if isinstance(to, dict) and "type" not in to:
+        for kind in DESTINATIONS:
+            yield {**data, "destination": {"type": kind, **to}}
+    else:
+        yield data
+
+
+def _faults_of(data: dict[str, Value], defaults: Document) -> list[Problem]:
     try:
         Job.model_validate(data)
     except ValidationError as error:
-        if problems := faults(error, Job, defaults, gaps=False):
-            raise misconfigured(Problem(one.place, ("defaults", *one.path), one.text) for one in problems) from None
-    return defaults
+        return faults(error, Job, defaults, gaps=False)
+    return []
 
 
 def _ledger_url(root: Path, url: str, where: str) -> str:

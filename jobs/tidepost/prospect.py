@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from uuid import UUID
 
+from tidepost import dropping, holding
 from tidepost.cursor import EPOCH, CursorKind, to_nanoseconds
 from tidepost.errors import Outdated
 from tidepost.job import Job
@@ -17,7 +18,7 @@ from tidepost.lookback import count, differing
 from tidepost.lookback import window as lookback_window
 from tidepost.model import Coverage, Cut, Request, ScanKind, Stream
 from tidepost.plan import Sizing, bound, overfull, pending, plan, refined
-from tidepost.ports import OfLanes, Source, Survey
+from tidepost.ports import Drop, OfLanes, Source, Survey
 from tidepost.ranges import Range, Ranges
 from tidepost.world import World
 
@@ -28,7 +29,8 @@ REFINEMENTS = 3
 class Prospect:
     """What planning found: the cuts, and what they were made from. Nothing was written.
 
-    more: whether there were too many cuts, and those at the end were left out
+    more:  whether there were too many cuts, and those at the end were left out
+    drops: the files of labels among them
     """
 
     cuts: tuple[Cut, ...]
@@ -37,6 +39,7 @@ class Prospect:
     bound: int | None
     survey: Survey
     more: bool = False
+    drops: tuple[Drop, ...] = ()
 
     def at_most(self, most: int | None) -> Prospect:
         """The same with so many cuts, those at the beginning."""
@@ -64,14 +67,29 @@ def prospect(world: World, stream: Stream | None, request: Request) -> Prospect:
     limit = _limit(world, stream, kind, start)
     todo = pending(request, start=start, limit=limit, coverage=coverage)
     late: tuple[Cut, ...] = ()
+    drops: tuple[Drop, ...] = ()
     if stream is not None and request.kind is ScanKind.INCREMENTAL:
         late = _look_back(world, stream, coverage, kind, start)
+        drops, beside = _beside(world, stream)
+        late = (*beside, *late)
     if not todo:
-        return Prospect(late, coverage, kind, None, Survey(None, ()))
+        return Prospect(late, coverage, kind, None, Survey(None, ()), drops=drops)
     survey = _surveyed(world, todo, kind)
     end = bound(limit, survey.highest, kind.tick)
     cuts = plan(request.kind, todo=todo, bound=end, survey=survey, sizing=_sizing(world, kind))
-    return Prospect((*late, *cuts), coverage, kind, end, survey)
+    return Prospect((*late, *cuts), coverage, kind, end, survey, drops=drops)
+
+
+def _beside(world: World, stream: Stream) -> tuple[tuple[Drop, ...], tuple[Cut, ...]]:
+    """The files of labels that are new, and the cuts that take up these and what is held."""
+    if world.drops is None or world.job.ground_truth is None:
+        return (), ()
+    with world.engine.connect() as connection:
+        held = holding.due(connection, world.staging, world.records, world.ledger, stream)
+    files = world.job.ground_truth.files
+    quiet = 0.0 if files is None else files.quiet.total_seconds()
+    found = dropping.due(world.drops, world.records, world.ledger, stream, now=world.clock(), quiet=quiet)
+    return tuple(drop for drop, _ in found), (*held, *(cut for _, cut in found))
 
 
 def _of_lanes(world: World, source: OfLanes, stream: Stream | None, request: Request) -> Prospect:
@@ -168,6 +186,8 @@ def plan_request(
             return asked, None
         _log_highest(world, stream)
         found = prospect(world, stream, request).at_most(most)
+        for drop in found.drops:
+            dropping.register(world.records, stream, drop)
         try:
             return world.ledger.plans.write(stream, request, found.cuts, found.coverage.version), found
         except Outdated:

@@ -16,12 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Outdated, Vanished
+from tidepost.holding import write_held
 from tidepost.job import Job
+from tidepost.joining import NO_INFERENCE
 from tidepost.leases import Keeper
 from tidepost.model import Cut, Delivery, Lease, Slice, Stream, Tally
 from tidepost.ports import Ledger, Records, Staging
 from tidepost.rejects import write_rejects
 from tidepost.stage import Stage, Staged
+from tidepost.versions import days_joined, write_versions
 
 WAIT_FOR_ANOTHER_PUBLISHER = 0.05
 MANIFEST_VERSION = 1
@@ -56,13 +59,20 @@ class Publisher:
         rescued: tuple[Delivery, ...] = ()
         while True:
             write_rejects(self.records, stream, cut.id, staged.rejects)
+            if staged.versions is not None:
+                write_held(self.records, self.ledger.id, stream, cut.id, staged.held)
             held = self._held(staged)
-            if not staged.drafts and held is None:
+            news = staged.versions is not None and staged.versions.num_rows
+            if not staged.drafts and held is None and not news:
                 self.ledger.slices.empty(lease, stream, cut, staged.tally)
                 self.staging.clear(stream, cut.id, lease.fence)
                 return Done(staged.tally, deliveries=rescued)
+            if staged.versions is not None:
+                write_versions(self.records, stream, cut.id, staged.versions)
             parts = tuple(self.staging.prepare(stream, draft.part, draft.file) for draft in staged.drafts)
-            draft = Slice(0, cut.id, cut.kind, cut.range, parts, staged.tally, cut.lane, held)
+            draft = Slice(
+                0, cut.id, cut.kind, cut.range, parts, staged.tally, cut.lane, held, days_joined(staged.versions)
+            )
             self.keeper.guard(lease)
             try:
                 begun = self.ledger.slices.begin(lease, stream, draft, staged.version, staged.columns)
@@ -113,7 +123,9 @@ class Publisher:
 
     def _held(self, staged: Staged) -> str | None:
         tally, limit = staged.tally, self.job.limits.rejects
-        if not limit.exceeded(rejects=tally.rejects, candidates=tally.scanned):
+        # What a destination refused was counted there, and a limit decided on it.
+        rejects = tally.rejects - tally.rejected.get(NO_INFERENCE, 0)
+        if not limit.exceeded(rejects=rejects, candidates=tally.scanned):
             return None
         reasons = ", ".join(f"{count} {reason}" for reason, count in tally.rejected.items())
         return f"{tally.rejects} of {tally.scanned} rows rejected, over the limit of {limit}: {reasons}"

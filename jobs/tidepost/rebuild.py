@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from tidepost.acts import Act, Release, Skip, scanned_after, skip_reason
+from tidepost.acts import Act, Release, Skip, paused_after, scanned_after, skip_reason
 from tidepost.engine import Engine, rows, translated
 from tidepost.errors import Misconfigured
 from tidepost.found import Found, read
@@ -35,6 +35,7 @@ from tidepost.model import DeliveryState, Send, SendForm, SendState, Slice, Stre
 from tidepost.ports import PartRef, Records, Staging
 from tidepost.publish import Head, agree, write_head
 from tidepost.rejects import rejects_key
+from tidepost.versions import keep_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def rebuild(
         found.rows,
         None if found.half is None else found.half[0],
         counted,
-        tuple(sorted(set(counted) - {job.destination.name})),
+        tuple(sorted(set(counted) - {to.name for to in job.destinations})),
     )
 
 
@@ -165,7 +166,8 @@ def _pinned(staging: Staging, records: Records, engine: Engine, found: Found) ->
 def _takeover(job: Job, found: Found, pinned: Mapping[str, str]) -> Takeover:
     skipped = {(act.did.sequence, act.did.destination): act for act in found.acts if isinstance(act.did, Skip)}
     scanned, passed = scanned_after(found.slices, found.acts)
-    strangers = sorted({name for _, name in (*found.sends, *skipped)} - {job.destination.name})
+    names = [to.name for to in job.destinations]
+    strangers = sorted({name for _, name in (*found.sends, *skipped)} - set(names))
     return Takeover(
         job=job.name,
         name=found.stream.name,
@@ -177,11 +179,12 @@ def _takeover(job: Job, found: Found, pinned: Mapping[str, str]) -> Takeover:
         passed=passed,
         deliveries=tuple(
             _delivery(one, name, found, skipped.get((one.sequence, name)))
-            for name in (job.destination.name, *strangers)
+            for name in (*names, *strangers)
             for one in found.slices
-            if name == job.destination.name or (one.sequence, name) in {*found.sends, *skipped}
+            if name in names or (one.sequence, name) in {*found.sends, *skipped}
         ),
         history=tuple(act.entry for act in found.acts),
+        paused=paused_after(found.acts),
     )
 
 
@@ -194,8 +197,8 @@ def _slices(found: Found) -> tuple[Slice, ...]:
 
 
 def _numbered(records: Records, restore: SqlRestore, found: Found) -> tuple[Slice, ...]:
-    """The slices, whose cuts keep their numbers but where the ledger gave them to others; then their rejects are
-    kept under the new ones too."""
+    """The slices, whose cuts keep their numbers but where the ledger gave them to others; then their rejects and the
+    versions of labels are kept under the new ones too."""
     taken, highest = restore.taken()
     free = max([highest, *found.rejects, *(one.cut for one in found.slices)]) + 1
     slices: list[Slice] = []
@@ -206,6 +209,7 @@ def _numbered(records: Records, restore: SqlRestore, found: Found) -> tuple[Slic
             data = records.get(rejects_key(found.stream, one.cut))
             if data is not None:
                 records.put(rejects_key(found.stream, number), data)
+            keep_versions(records, found.stream, one.cut, number)
         slices.append(replace(one, cut=number))
     return tuple(slices)
 

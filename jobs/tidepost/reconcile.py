@@ -1,7 +1,9 @@
 """Reconciling: every row of the source, every row that was published, and every row that a destination shows.
 
     source + gone = published + duplicates + conflicts + rejected + waiting + missing
+                    + superseded + unmatched + orphans                                 of labels
     published     = arrived + in flight + held + refused + skipped + lost              at each destination
+                    + replaced                                                         of labels
 
 by hour or day of event time. Nothing is written, not even to the ledger. The comparison is DuckDB's, within the
 memory limit of the job; ids never become Python's but to be shown.
@@ -20,11 +22,15 @@ from typing import TYPE_CHECKING, Final, Literal
 import duckdb
 
 from tidepost.compare import DIFFERING, NUMBERS, Comparison, Difference
+from tidepost.compare_labels import LabelComparison
+from tidepost.dropping import LANE as FILES
 from tidepost.engine import translated
 from tidepost.errors import Misconfigured
+from tidepost.holding import LANE as HELD
+from tidepost.holding import held_now
 from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
-from tidepost.model import MICROSECONDS_AN_HOUR, Stream
+from tidepost.model import MICROSECONDS_AN_HOUR, Proof, Stream, StreamName
 from tidepost.ports import Destination, OfLanes, PartRef
 from tidepost.ranges import Range, Ranges
 from tidepost.shape import shape
@@ -62,13 +68,14 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class There(Numbers):
-    """Published rows at one destination, each in exactly one of the first six; and rows there that are none of them.
+    """Published rows at one destination, each in exactly one of these but the last two: further rows there.
 
     in_flight: not there, and the delivery is open
     held:      not there, and the delivery waits for a person
     refused:   refused by the destination, and kept
     skipped:   given up by a person
     lost:      not there, and the delivery is closed
+    replaced:  labels that had arrived, in whose place a newer one of their inference was sent
     doubled:   further copies of rows that are there
     others:    rows with ids that were never published here
     """
@@ -79,24 +86,29 @@ class There(Numbers):
     refused: int = 0
     skipped: int = 0
     lost: int = 0
+    replaced: int = 0
     doubled: int = 0
     others: int = 0
 
     @property
     def published(self) -> int:
-        return self.arrived + self.in_flight + self.held + self.refused + self.skipped + self.lost
+        unsettled = self.in_flight + self.held + self.refused + self.skipped
+        return self.arrived + unsettled + self.lost + self.replaced
 
 
 @dataclass(frozen=True, slots=True)
 class Here(Numbers):
     """Rows of the source, each in exactly one of the others.
 
-    gone:       published, and not in the source any more (these are in `published` too)
+    gone:       published, and not in the source any more, or labels of files (these are in `published` too)
     duplicates: repeat a row of the same id with the same content
     conflicts:  repeat an id with other content
     rejected:   cannot be sent, or could not be when they were scanned
     waiting:    not scanned yet, or published since the comparison began
     missing:    scanned, and nowhere
+    superseded: labels older than one of their inference that is known
+    unmatched:  labels that are held until their inference is published
+    orphans:    those that are held for longer than the job bears
     """
 
     source: int = 0
@@ -107,6 +119,9 @@ class Here(Numbers):
     rejected: int = 0
     waiting: int = 0
     missing: int = 0
+    superseded: int = 0
+    unmatched: int = 0
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +170,8 @@ class Reconciling:
     every: Every = "day"
 
     def reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool = True) -> Reconciled:
-        """Compare; without `source`, only what was published with what destinations show.
+        """Compare; without `source`, only what was published with what destinations show. Of several, those are left
+        out that cannot be asked, if any can.
 
         Raises Misconfigured for a source, mapping or destination that does not fit, Retryable for one that does not
         answer, and where a file of the index is not there.
@@ -182,15 +198,26 @@ class Reconciling:
         """Write all ids that differ to a new file."""
         self._comparison().write(DIFFERING, path, form)
 
-    def _comparison(self) -> Comparison:
-        return Comparison(self.connection, _WIDTHS[self.every], self.world.source.cursor())
+    def _comparison(self, newest: int = 0) -> Comparison:
+        """newest: the slice up to which labels are compared"""
+        width, kind = _WIDTHS[self.every], self.world.source.cursor()
+        job = self.world.job
+        if job.ground_truth is None or self.stream.name is StreamName.INFERENCES:
+            return Comparison(self.connection, width, kind)
+        late = self.world.clock() - job.ground_truth.orphan_after.total_seconds()
+        held = [(one, one.since < late) for _, one in held_now(self.world.records, self.ledger, self.stream)]
+        _, known = self.ledger.slices.cuts(self.stream, None)
+        cuts = {cut: sequence for cut, sequence in known.items() if sequence <= newest}
+        return LabelComparison(self.connection, width, kind, job, cuts, held)
 
     def _reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:
-        known, comparison = SqlComparing(self.ledger), self._comparison()
+        known = SqlComparing(self.ledger)
+        destinations = [one for one in destinations if one.proof is Proof.ROWS] or destinations
         scanned = self.ledger.plans.coverage(self.stream).scanned.get("", Ranges())
         published = self.ledger.slices.published(self.stream, None)
         slices = known.slices(self.stream)
         states = {one.name: known.states(self.stream, one.name) for one in destinations}
+        comparison = self._comparison(published.version)
 
         job, columns = self.world.job, self.world.source.columns()
         target = shape(
@@ -199,8 +226,10 @@ class Reconciling:
             pinned=self.stream.pinned,
             finite_only=job.limits.non_finite == "reject",
             quarantine=job.drift == "quarantine",
+            stream=job.stream,
         )
-        cursor, inside = self._within(scope, scanned, {one.sequence: one.range for one in slices})
+        ranges = {one.sequence: one.range for one in slices if one.lane not in (HELD, FILES)}
+        cursor, inside = self._within(scope, scanned, ranges)
         comparison.begin()
         if cursor is not None and source:
             if isinstance(self.world.source, OfLanes):

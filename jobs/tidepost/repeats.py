@@ -72,7 +72,7 @@ def resolve(
     if not drafts:
         return Resolved((), 0, 0, NO_REJECTS)
     connection.execute("CREATE OR REPLACE TEMP TABLE tidepost_doomed (part INTEGER, row BIGINT, verdict VARCHAR)")
-    rows = _rows(drafts)
+    rows = rows_of(drafts)
     if index is not None:
         _against(connection, rows, columns, index, same=KNOWN if again else DUPLICATE, other=CHANGED)
     if refused is not None:
@@ -91,7 +91,7 @@ def resolve(
         return Resolved(tuple(drafts), 0, 0, NO_REJECTS)
     rejects = _rejects(connection, rows, columns)
     left = [
-        draft if draft.part.number not in counts else _without(connection, draft, counts[draft.part.number][0])
+        draft if draft.part.number not in counts else without(connection, draft, counts[draft.part.number][0])
         for draft in drafts
     ]
     return Resolved(
@@ -117,7 +117,7 @@ def earliest(connection: DuckDBPyConnection, folder: Path) -> int | str | None:
     return found if found is None or isinstance(found, str) else int(found)
 
 
-def _rows(drafts: Sequence[Draft]) -> str:
+def rows_of(drafts: Sequence[Draft]) -> str:
     """SQL over the drafts' rows, with `_part` and `_row`."""
     files = ", ".join(quote_literal(str(draft.file)) for draft in drafts)
     numbers = " ".join(f"WHEN {quote_literal(str(draft.file))} THEN {draft.part.number}" for draft in drafts)
@@ -194,8 +194,9 @@ def _rejects(connection: DuckDBPyConnection, rows: str, columns: Sequence[str]) 
     return found.to_arrow_table().cast(NO_REJECTS.schema)
 
 
-def _without(connection: DuckDBPyConnection, draft: Draft, lost: int) -> Draft | None:
-    """The draft without its doomed rows, as a new file; None where none is left."""
+def without(connection: DuckDBPyConnection, draft: Draft, lost: int, time: str = TIMESTAMP) -> Draft | None:
+    """The draft without the `lost` rows of it in `tidepost_doomed` (part, row), as a new file; None where none is
+    left. `time` is the column of the event's time."""
     if lost == draft.part.rows:
         return None
     doomed = connection.execute(
@@ -214,7 +215,7 @@ def _without(connection: DuckDBPyConnection, draft: Draft, lost: int) -> Draft |
             kept = batch.filter(pc.invert(pc.is_in(numbers, gone)))
             if kept.num_rows:
                 new.write(pa.Table.from_batches([kept]))
-                times = kept.column(TIMESTAMP).cast(pa.int64())
+                times = kept.column(time).cast(pa.int64())
                 ends += pc.min_max(times).as_py().values()
                 for hour, rows in _by_hour(times).items():
                     hours[hour] = hours.get(hour, 0) + rows

@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 
+from tidepost.errors import Misconfigured
 from tidepost.events import Notice
 from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
@@ -48,6 +49,12 @@ def reopen(
     """Open the deliveries of what destinations lost again, for whoever settles them. Returns them, and what stopped
     others. Raises as `resend` does."""
     registered(world)
+    for name in ledger.deliveries.paused(stream.job).keys() & lost.keys():
+        raise Misconfigured(
+            f"{stream.job}: {name} is paused, so nothing is sent there",
+            safe="Nothing was sent.",
+            hint=f"tidepost resume {stream.job} --destination {name}",
+        )
     known = SqlComparing(ledger)
     closed = [known.delivery(stream, name, sequence) for name, of in lost.items() for sequence in of]
     ready, stopped = bring_back(world, stream, closed)

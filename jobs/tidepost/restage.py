@@ -39,6 +39,10 @@ class Restage:
     stage: Stage
     keeper: Keeper
 
+    def needed(self, delivery: Delivery) -> bool:
+        """Whether parts of a delivery's slice are purged."""
+        return bool(_purged(self.stage.ledger.deliveries.contents(delivery)[0]))
+
     def bring_back(self, stream: Stream, delivery: Delivery) -> bool:
         """Give the purged parts of a delivery's slice their files again; False where none is purged.
 

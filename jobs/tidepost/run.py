@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from tidepost.batches import close_batches
 from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
@@ -36,12 +37,14 @@ from tidepost.ports import OfLanes
 from tidepost.prospect import plan_request, start_of
 from tidepost.ranges import Range
 from tidepost.tools import Tools, equipped, sending
+from tidepost.turns import in_turn
 from tidepost.world import World
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run did. `errors` are in the order in which they happened; the worst gives the exit code."""
+    """What a run did. `errors` are in the order in which they happened; the worst gives the exit code. `failed` are
+    the destinations that are the cause of some, of which the others know nothing."""
 
     stream: Stream
     cuts: int = 0
@@ -52,6 +55,17 @@ class Outcome:
     held: int = 0
     stopped: bool = False
     errors: list[BaseException] = field(default_factory=list)
+    failed: dict[str, list[BaseException]] = field(default_factory=dict)
+
+    def fail(self, destination: str, error: BaseException) -> None:
+        """Remember an error of one destination."""
+        self.errors.append(error)
+        self.failed.setdefault(destination, []).append(error)
+
+    @property
+    def general(self) -> bool:
+        """Whether anything went wrong that is not one destination's."""
+        return len(self.errors) > sum(map(len, self.failed.values()))
 
     def counting(self, notice: Notice) -> Notice:
         """The same notice, which also counts what is settled."""
@@ -92,7 +106,12 @@ def registered(world: World) -> Stream:
     """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
     cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
     identity = {**world.identity, "cursor": cursor}
-    return world.ledger.plans.stream(world.job.name, StreamName.INFERENCES, identity)
+    return world.ledger.plans.stream(world.job.name, world.job.stream, identity)
+
+
+def streams(world: World) -> tuple[World, ...]:
+    """A job's streams in the order in which a bulk run takes them: labels go after the inferences that they join."""
+    return (world,) if world.labels is None else (world, world.labels)
 
 
 def run(world: World, request: Request, *, notice: Notice, stop: threading.Event, most: int | None = None) -> Outcome:
@@ -106,10 +125,11 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
     warn(world, notice)
     with (
         equipped(world, outcome.stream, outcome.counting(notice)) as tools,
-        sending(world, tools, stop, outcome.errors) as outbound,
+        sending(world, tools, stop, outcome.fail) as outbound,
     ):
         agenda = begun(world, tools, outcome, request, left=world.ledger.plans.open_cuts, most=most)
-        _resume(tools, outbound, outcome, agenda.deliveries, stop)
+        purged = [one for one in agenda.deliveries if tools.restage.needed(one)]
+        _resume(tools, outbound, outcome, [one for one in agenda.deliveries if one not in purged], stop)
         for cut in agenda.cuts:
             if stop.is_set():
                 break
@@ -121,10 +141,29 @@ def run(world: World, request: Request, *, notice: Notice, stop: threading.Event
             except TidepostError as error:
                 outcome.errors.append(error)
                 break
-            for delivery in fresh:
+            theirs = [one for one in fresh if one.destination in outbound]
+            for delivery in in_turn(world.ledger, world.records, outcome.stream, theirs):
                 outbound[delivery.destination].add(delivery)
+        _resume(tools, outbound, outcome, purged, stop)  # last: the source is read for them, and new rows come first
+    _in_their_turn(world, outcome, notice, stop)
     end(world, outcome, stop)
     return outcome
+
+
+def _in_their_turn(world: World, outcome: Outcome, notice: Notice, stop: threading.Event) -> None:
+    """See deliveries of labels through that waited for others of this run, round by round, where nothing failed."""
+    tried: set[int] = set()
+    while world.job.stream is StreamName.GROUND_TRUTH and not outcome.general and not stop.is_set():
+        found = open_deliveries(world, outcome.stream)
+        todo = [one for one in found if one.id not in tried and one.destination not in outcome.failed]
+        if not todo:
+            return
+        tried.update(one.id for one in todo)
+        with (
+            equipped(world, outcome.stream, outcome.counting(notice)) as tools,
+            sending(world, tools, stop, outcome.fail) as outbound,
+        ):
+            _resume(tools, outbound, outcome, todo, stop)
 
 
 def send_again(
@@ -134,7 +173,7 @@ def send_again(
     outcome = Outcome(stream)
     with (
         equipped(world, stream, outcome.counting(notice)) as tools,
-        sending(world, tools, stop, outcome.errors) as outbound,
+        sending(world, tools, stop, outcome.fail) as outbound,
     ):
         tools.publisher.agree(stream)
         check(world, tools, stream)
@@ -223,10 +262,22 @@ def _ours(world: World, lane: str) -> bool:
 
 
 def check(world: World, tools: Tools, stream: Stream) -> None:
-    """Ask every destination whether it takes what is staged. Raises Misconfigured, Retryable."""
+    """Ask every destination whether it takes what is staged. Where one of several does not, it is left alone, and
+    the others go on. Raises Misconfigured, Retryable where none takes it."""
     columns = tools.stage.shape(stream).staged
-    for destination in world.destinations:
-        destination.check(stream.name, columns)
+    errors = tools.checks.ask(
+        {
+            one.name: partial(one.check, stream.name, columns)
+            for one in world.destinations
+            if one.name in tools.confirmers
+        }
+    )
+    worst = Outcome(stream, errors=errors).worst()
+    if worst is not None:
+        for error in errors:
+            if error is not worst:
+                tools.notice(Warned(str(error)))
+        raise worst
 
 
 def _resume(
@@ -240,8 +291,13 @@ def _resume(
     for delivery in deliveries:
         if stop.is_set():
             break
-        with remembered(outcome):
+        if delivery.destination not in outbound:
+            continue
+        try:
             tools.restage.bring_back(outcome.stream, delivery)
+        except TidepostError as error:
+            outcome.fail(delivery.destination, tools.named(delivery.destination, error))
+        else:
             outbound[delivery.destination].add(delivery)
 
 
@@ -250,17 +306,29 @@ def end(world: World, outcome: Outcome, stop: threading.Event) -> None:
     stream = outcome.stream
     outcome.stopped = stop.is_set()
     if world.job.mapping.batch_id is not None and not outcome.stopped:
+        silent = world.silent
         for destination in world.destinations:
+            if destination.name in silent or destination.name in outcome.failed:
+                continue
             with remembered(outcome):
                 close_batches(stream, destination, world.ledger, world.records)
     with remembered(outcome):
-        if isinstance(world.source, OfLanes):
-            names = [destination.name for destination in world.destinations]
-            start = start_of(world.job, world.source.cursor())
-            world.source.mirror(lane_marks(world.ledger, stream, names, start))
+        _mirror(world, stream)
     with remembered(outcome):
         world.ledger.reports.ran(stream)
         outcome.stream = world.ledger.plans.find(stream.job, stream.name) or stream
+
+
+def _mirror(world: World, stream: Stream) -> None:
+    """Tell a source of lanes how far each has arrived wherever the job sends to. Who is paused is not waited for;
+    while all are, nothing arrives, and nothing is told."""
+    if not isinstance(world.source, OfLanes):
+        return
+    paused = world.ledger.deliveries.paused(stream.job)
+    names = [destination.name for destination in world.destinations if destination.name not in paused]
+    if names:
+        start = start_of(world.job, world.source.cursor())
+        world.source.mirror(lane_marks(world.ledger, stream, names, start))
 
 
 def drifted(world: World, tools: Tools, outcome: Outcome, cuts: Sequence[Cut]) -> None:
@@ -324,11 +392,14 @@ def recover(world: World, tools: Tools, stream: Stream) -> None:
 
 
 def open_deliveries(world: World, stream: Stream) -> list[Delivery]:
-    """Everything that is still to arrive somewhere, a destination that joined later included."""
+    """Everything that is still to arrive somewhere and may go, a destination that joined later included; nothing of
+    a silent one."""
     found: list[Delivery] = []
+    silent = world.silent
     for destination in world.destinations:
         world.ledger.deliveries.enroll(stream, destination.name)
-        found += world.ledger.deliveries.open(stream, destination.name)
+        if destination.name not in silent:
+            found += world.ledger.deliveries.open(stream, destination.name)
     if isinstance(world.source, OfLanes):
         found = [one for one in found if _ours(world, world.ledger.deliveries.contents(one)[0].lane)]
-    return found
+    return in_turn(world.ledger, world.records, stream, found)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from tidepost.arize_section import ArizeDefinition
 from tidepost.errors import Misconfigured
 from tidepost.fields import (
     Address,
@@ -37,6 +40,7 @@ from tidepost.fields import (
     parse_moment,
     shown,
 )
+from tidepost.mapping import MappingDefinition
 from tidepost.paths import check_template
 from tidepost.sections_kafka import KafkaDefinition
 from tidepost.units import RejectLimit
@@ -313,9 +317,40 @@ class ArthurDefinition(Section):
         examples=["certs/ca.pem"],
     )
 
+    request_rows: ClassVar[int | None] = None
+    """A request is a file, however many rows it has."""
 
-DestinationDefinition: TypeAlias = ArthurDefinition
-"""Every kind of destination; a second one makes it a union, told apart by `type`."""
+    @property
+    def model_name(self) -> str:
+        """The model as the definition names it."""
+        return self.model.partner_id or self.model.id or ""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What may not change under a job that has sent rows."""
+        model = self.model.model_dump(exclude_none=True)
+        return {"type": self.type, "organization": self.organization, "model": model}
+
+    def resolved(self, text: Callable[..., str | None], file: Callable[..., str | None]) -> Self:
+        """With each reference replaced: `text` and `file` take a value as written, and its keys from here."""
+        url, organization = (text(getattr(self, key), key) for key in ("url", "organization"))
+        ids = {key: text(getattr(self.model, key), "model", key) for key in ("partner_id", "id")}
+        update = {
+            "url": url,
+            "organization": organization,
+            "model": self.model.model_copy(update=ids),
+            "ca_file": file(self.ca_file, "ca_file"),
+        }
+        return self.model_copy(update=update)
+
+    def misfits(self, mapping: MappingDefinition, *at: str | int) -> Iterator[PydanticCustomError]:
+        """Nothing: what Arthur takes is its model's to say."""
+        yield from ()
+
+
+DestinationDefinition: TypeAlias = Annotated[ArthurDefinition | ArizeDefinition, Field(discriminator="type")]
+"""Every kind of destination, told apart by `type`."""
+DESTINATIONS: Final = ("arthur", "arize")
 
 
 def _null(value: object) -> object:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tidepost.errors import Misconfigured
-from tidepost.job import Attribute, MappingDefinition, Template
-from tidepost.model import MICROSECONDS_AN_HOUR
+from tidepost.job import Attribute, MappingDefinition, Template, TimestampDefinition
+from tidepost.model import MICROSECONDS_AN_HOUR, StreamName
 from tidepost.ports import CURSOR, FAULT, FILE, WHERE
 from tidepost.recast import FLOATS, INTEGER_TEXT, INTEGERS, ZONED, ZONED_TEXT, recast
 from tidepost.sql import quote_identifier, quote_literal
@@ -96,6 +96,7 @@ def shape(
     pinned: Mapping[str, str],
     finite_only: bool,
     quarantine: bool = False,
+    stream: StreamName = StreamName.INFERENCES,
 ) -> Shape:
     """Resolve a mapping against a source's columns (name → DuckDB type).
 
@@ -105,23 +106,26 @@ def shape(
     Raises Misconfigured for columns that are missing, or whose type cannot be staged, naming every key.
     """
     problems: list[Misconfigured] = []
-    chosen = tuple(_columns(mapping, columns, _Rules(pinned, finite_only, quarantine), problems))
+    of_labels = stream is StreamName.GROUND_TRUTH
+    section, time = "ground_truth" if of_labels else "mapping", stream.time
+    rules = _Rules(pinned, finite_only, quarantine, of_labels)
+    chosen = tuple(_columns(mapping, columns, rules, problems))
     values: dict[str, str] = {}
     with _noted(problems):
-        values[ID] = _id("partner_inference_id", mapping.partner_inference_id, columns)
+        values[ID] = _id(f"{section}.partner_inference_id", mapping.partner_inference_id, columns)
     with _noted(problems):
-        values[TIMESTAMP] = _event(mapping, columns)
+        values[time] = instant(f"{section}.{time}", mapping.inference_timestamp, columns)
     with _noted(problems):
         if mapping.batch_id is not None:
-            values[BATCH] = _id("batch_id", mapping.batch_id, columns)
+            values[BATCH] = _id("mapping.batch_id", mapping.batch_id, columns)
     if problems:
         raise _together(problems)
     reads = tuple(dict.fromkeys([*mapping.keys, *(one.source for one in chosen if one.of is not None)]))
-    staged = {ID: "VARCHAR", TIMESTAMP: ZONED, **({BATCH: "VARCHAR"} if BATCH in values else {})}
+    staged = {ID: "VARCHAR", time: ZONED, **({BATCH: "VARCHAR"} if BATCH in values else {})}
     for column in chosen:
         values[column.name] = _value(column)
         staged[column.name] = column.type
-    return Shape(staged, reads, mapping.keys, chosen, *_statement(values, chosen, reads))
+    return Shape(staged, reads, mapping.keys, chosen, *_statement(values, chosen, reads, time))
 
 
 @contextmanager
@@ -144,18 +148,20 @@ def _together(problems: Sequence[Misconfigured]) -> Misconfigured:
 
 def _id(key: str, template: Template, columns: Mapping[str, str]) -> str:
     for name in template.columns:
-        _present(f"mapping.{key}", name, columns)
+        _present(key, name, columns)
     return template.sql(columns, quote_identifier)
 
 
-def _statement(values: Mapping[str, str], chosen: Sequence[Column], reads: Sequence[str]) -> tuple[str, str, str]:
+def _statement(
+    values: Mapping[str, str], chosen: Sequence[Column], reads: Sequence[str], time: str
+) -> tuple[str, str, str]:
     """The SELECT before the end of a rejected row, before the misfit, and after the relation that it reads."""
     mapped = ", ".join(f"{sql} AS {_to(name)}" for name, sql in values.items())
     staged = ", ".join(f"{_to(name)} AS {quote_identifier(name)}" for name in values)
-    faults = _faults(chosen, batch=BATCH in values)
+    faults = _faults(chosen, time, batch=BATCH in values)
     reason = " ".join(f"WHEN {test} THEN {quote_literal(name)}" for test, name in faults)
     row = ", ".join(f"{quote_literal(name)}: {quote_identifier(name)}" for name in reads)
-    event = f"epoch_us({_to(TIMESTAMP)})"
+    event = f"epoch_us({_to(time)})"
     over = f"(({event} % {MICROSECONDS_AN_HOUR}) + {MICROSECONDS_AN_HOUR}) % {MICROSECONDS_AN_HOUR}"
     before = (
         f"SELECT {staged}, {_own(CURSOR)}, {event} AS {_own(EVENT)}, "
@@ -170,13 +176,13 @@ def _statement(values: Mapping[str, str], chosen: Sequence[Column], reads: Seque
     return before, between, ")))"
 
 
-def _faults(chosen: Sequence[Column], *, batch: bool) -> Iterator[tuple[str, str]]:
+def _faults(chosen: Sequence[Column], time: str, *, batch: bool) -> Iterator[tuple[str, str]]:
     """(condition, reason), the first that holds names the fault."""
     yield f"{_to(ID)} IS NULL", "null_id"
     yield f"{_to(ID)} = ''", "empty_id"
     yield f"length({_to(ID)}) > {LONGEST_ID}", "long_id"
-    yield f"{_to(TIMESTAMP)} IS NULL", "null_timestamp"
-    yield f"NOT isfinite({_to(TIMESTAMP)})", "infinite_timestamp"
+    yield f"{_to(time)} IS NULL", "null_timestamp"
+    yield f"NOT isfinite({_to(time)})", "infinite_timestamp"
     if batch:
         yield f"{_to(BATCH)} IS NULL OR {_to(BATCH)} = ''", "null_batch_id"
     for column in chosen:
@@ -212,6 +218,7 @@ class _Rules:
     pinned: Mapping[str, str]
     finite_only: bool
     quarantine: bool
+    of_labels: bool = False
 
 
 def _columns(
@@ -223,8 +230,9 @@ def _columns(
         ("non_inputs", mapping.non_inputs, False),
     ):
         for attribute in attributes:
+            at = "ground_truth.attributes" if rules.of_labels else f"mapping.{key}"
             with _noted(problems):
-                yield _column(f"mapping.{key}: {attribute.name}", attribute, columns, rules, required=required)
+                yield _column(f"{at}: {attribute.name}", attribute, columns, rules, required=required)
 
 
 def _column(where: str, attribute: Attribute, columns: Mapping[str, str], rules: _Rules, *, required: bool) -> Column:
@@ -316,22 +324,22 @@ def _cast(column: Column) -> str:
     return value
 
 
-def _event(mapping: MappingDefinition, columns: Mapping[str, str]) -> str:
-    """The inference timestamp as TIMESTAMP WITH TIME ZONE."""
-    name, zone = mapping.inference_timestamp.column, mapping.inference_timestamp.timezone
-    _present("mapping.inference_timestamp", name, columns)
-    of, column = columns[name], quote_identifier(name)
-    if of == ZONED:
+def instant(key: str, of: TimestampDefinition, columns: Mapping[str, str]) -> str:
+    """SQL of a column's time as TIMESTAMP WITH TIME ZONE. Raises Misconfigured, naming the key, where it is none."""
+    name, zone = of.column, of.timezone
+    _present(key, name, columns)
+    kind, column = columns[name], quote_identifier(name)
+    if kind == ZONED:
         return column
-    if of not in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATE"):
+    if kind not in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATE"):
         raise Misconfigured(
-            f"mapping.inference_timestamp: column {name!r} is {of}, not a timestamp",
+            f"{key}: column {name!r} is {kind}, not a timestamp",
             hint="Cast it in source.query.",
         )
     if zone is None:
         raise Misconfigured(
-            f"mapping.inference_timestamp: column {name!r} is {of}, without a time zone",
-            hint=f"Say which zone its values are in: inference_timestamp: {{column: {name}, timezone: UTC}}",
+            f"{key}: column {name!r} is {kind}, without a time zone",
+            hint=f"Say which zone its values are in: {key.rpartition('.')[2]}: {{column: {name}, timezone: UTC}}",
         )
     return f"(CAST({column} AS TIMESTAMP) AT TIME ZONE {quote_literal(zone)})"
 

@@ -14,17 +14,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidepost.drift import check_files, check_pinned, check_source, misfits
+from tidepost.dropping import LANE as FILES
+from tidepost.dropping import number_of, registered, set_aside
 from tidepost.engine import BATCH_ROWS, translated
-from tidepost.errors import Retryable
+from tidepost.errors import Misconfigured, Retryable, TidepostError
+from tidepost.holding import LANE as HELD
+from tidepost.holding import Held
+from tidepost.holding import relation as held_rows
 from tidepost.index import Index, Which, index_of
 from tidepost.job import Job
-from tidepost.lookback import lateness, told_sum
+from tidepost.joining import NOTHING_JOINED, Joiner
+from tidepost.lookback import labelled, lateness, told_sum
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
-from tidepost.ports import Ledger, OfFiles, PartRef, Records, Source, Staging, lane_of
+from tidepost.ports import CURSOR, Drops, Ledger, OfFiles, PartRef, Records, Relation, Source, Staging, lane_of
 from tidepost.ranges import Range, Ranges
 from tidepost.rejects import NO_REJECTS, read_rejects, rejects_key
 from tidepost.repeats import Resolved, earliest, resolve
-from tidepost.shape import HASH, ID, REASON, ROW, Shape, shape
+from tidepost.shape import HASH, ID, REASON, ROW, Shape, instant, shape
+from tidepost.sql import quote_identifier
 from tidepost.writer import Draft, Writer, staged_schema
 
 BATCHES_IN_FLIGHT = 2
@@ -38,6 +45,7 @@ class Staged:
     version: of the stream, at which the index was looked at
     rejects: columns `reason`, `partner_inference_id`, `row`
     columns: of the staged files, name → DuckDB type
+    versions, held: of labels, see `versions.py` and `holding.py`
     """
 
     cut: Cut
@@ -46,6 +54,8 @@ class Staged:
     rejects: pa.Table
     version: int
     columns: Mapping[str, str]
+    versions: pa.Table | None = None
+    held: Held | None = None
 
     @property
     def window(self) -> Range | None:
@@ -66,6 +76,8 @@ class Stage:
     records: Records
     ledger: Ledger
     connection: duckdb.DuckDBPyConnection
+    joiner: Joiner | None = None
+    drops: Drops | None = None
 
     def shape(self, stream: Stream) -> Shape:
         """The job's mapping against the source as it is now and the types as they were pinned."""
@@ -75,6 +87,7 @@ class Stage:
             pinned=stream.pinned,
             finite_only=self.job.limits.non_finite == "reject",
             quarantine=self._quarantine,
+            stream=self.job.stream,
         )
         check_pinned(target.staged, stream.pinned)
         return target
@@ -93,7 +106,7 @@ class Stage:
         before = stream.columns if stream.pinned else {}
         told = check_source(self.job, before, self.source.columns())
         if isinstance(self.source, OfFiles):
-            for window in Ranges.of([cut.range for cut in cuts]):
+            for window in Ranges.of([cut.range for cut in cuts if cut.lane not in (HELD, FILES)]):
                 check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=self._quarantine))
         return told
 
@@ -108,7 +121,13 @@ class Stage:
         target = self.shape(stream)
         folder = self.staging.scratch(stream, cut.id, lease.fence)
         with self.told(f"staging {cut.kind} cut {cut.id}"):
-            drafts, rejects, ids = self._write(target, cut, folder)
+            try:
+                drafts, rejects, ids = self._write(target, stream, cut, folder)
+            except (duckdb.Error, Misconfigured) as error:
+                if cut.lane != FILES:
+                    raise
+                self._set_aside(stream, cut, error)
+                drafts, rejects, ids = (), NO_REJECTS, ""
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             nothing_yet = Tally(null_cursors=null_cursors, ids=ids)
             staged = Staged(cut, drafts, nothing_yet, rejects, 0, target.staged)
@@ -137,24 +156,70 @@ class Stage:
                 hint="Free or mend the disk, then run again.",
             ) from error
 
-    def _write(self, target: Shape, cut: Cut, folder: Path) -> tuple[tuple[Draft, ...], pa.Table, str]:
+    @contextmanager
+    def _mapped(self, target: Shape, stream: Stream, cut: Cut) -> Iterator[Relation]:
+        """A cut's rows as they are staged: from the source, or from what is held."""
+        if cut.lane == FILES:
+            yield self._dropped(target, stream, cut)
+            return
+        if cut.lane == HELD:
+            yield held_rows(self.connection, self.staging, stream, cut, tuple(target.staged))
+            return
+        source = lane_of(self.source, cut.lane, empty=cut.estimated == 0)
+        with source.read(self.connection, cut.range, target.reads) as relation:
+            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
+            check_files(self.job, found)  # a file may have come since the run began
+            rows = labelled(relation.sql, [one for one in self.job.labels if one.column in target.reads])
+            aside = {one.reason: [*one.files] for one in found}
+            yield Relation(target.sql(rows, aside, judged=relation.judged), relation.values)
+
+    def _dropped(self, target: Shape, stream: Stream, cut: Cut) -> Relation:
+        """The rows of a file of labels as they are staged. Raises Misconfigured, `duckdb.Error` for a bad one."""
+        of = self.job.ground_truth
+        drop = registered(self.records, stream, cut.range.start)
+        there = None if self.drops is None else self.drops.now(drop.path)
+        if self.drops is None or of is None or there is None or number_of(there) != cut.range.start:
+            raise Misconfigured(f"{drop.path} is gone, or has changed since it was found")
+        rows, columns = self.drops.rows(self.connection, drop)
+        own = shape(
+            self.job.mapping,
+            columns,
+            pinned=target.staged,
+            finite_only=self.job.limits.non_finite == "reject",
+            stream=self.job.stream,
+        )
+        modified = int(drop.modified * 1_000_000) * 1_000
+        known = str(modified)
+        if of.files is not None and of.files.known_at is not None:
+            at = instant("ground_truth.files.known_at", of.files.known_at, columns)
+            known = f"coalesce(epoch_us({at}) * 1000, {modified})"
+        names = ", ".join(quote_identifier(name) for name in own.reads)
+        positions = f"SELECT {names}, CAST({known} AS BIGINT) AS {quote_identifier(CURSOR)} FROM ({rows})"
+        return Relation(own.sql(labelled(positions, [one for one in self.job.labels if one.column in own.reads])), {})
+
+    def _set_aside(self, stream: Stream, cut: Cut, error: Exception) -> None:
+        """Leave a broken file alone. Raises Retryable where it may be read another time."""
+        told = error if isinstance(error, TidepostError) else translated(error, "reading it")
+        if isinstance(told, Retryable):
+            raise told from error
+        set_aside(self.records, stream, cut.range.start, told.message)
+
+    def _write(
+        self, target: Shape, stream: Stream, cut: Cut, folder: Path
+    ) -> tuple[tuple[Draft, ...], pa.Table, str]:
         """The files of a cut's rows, those that cannot be sent, and the sum of all their ids."""
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
         with ExitStack() as stack:
-            source = lane_of(self.source, cut.lane, empty=cut.estimated == 0)
-            relation = stack.enter_context(source.read(self.connection, cut.range, target.reads))
-            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
-            check_files(self.job, found)  # a file may have come since the run began
-            aside = {one.reason: [*one.files] for one in found}
-            sql = target.sql(relation.sql, aside, judged=relation.judged)
-            reader = self.connection.execute(sql, dict(relation.values)).to_arrow_reader(BATCH_ROWS)
+            mapped = stack.enter_context(self._mapped(target, stream, cut))
+            sql, values = mapped.sql, dict(mapped.values)
+            reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(
                 Writer(
                     folder,
                     staged_schema(reader.schema, tuple(target.staged)),
                     partition=options.partition,
-                    rows=options.file_rows,
+                    rows=self.job.file_rows,
                     size=options.file_bytes,
                 )
             )
@@ -168,7 +233,8 @@ class Stage:
                     waiting.popleft().result()
             for one in waiting:
                 one.result()
-            return writer.finish(), _rejects(rejected), told_sum(ids)
+            told = told_sum(ids) if cut.lane not in (HELD, FILES) else ""  # their files are taken up once
+            return writer.finish(), _rejects(rejected), told
 
     def _resolved(
         self,
@@ -179,6 +245,8 @@ class Stage:
         since: int | None,
     ) -> Staged:
         """Look every id up: in the slices published after `since` (None: all, and in the cut itself)."""
+        if self.joiner is not None:
+            return self._joined(self.joiner, stream, staged, scanned=scanned, fresh=since is None)
         again = staged.cut.kind is not ScanKind.INCREMENTAL
         window = staged.window
         near = None if window is None else self._near(window)
@@ -208,6 +276,39 @@ class Stage:
             tally=_tally(staged.tally, scanned, result, rejects, known),
         )
 
+    def _joined(self, joiner: Joiner, stream: Stream, staged: Staged, *, scanned: int, fresh: bool) -> Staged:
+        """Of labels: look their inferences and the labels before them up."""
+        columns = tuple(staged.columns)
+        if fresh and staged.drafts:
+            result = joiner.join(stream, staged.cut, staged.drafts, columns)
+        elif staged.versions is not None:
+            result = joiner.join_again(stream, staged.cut, staged.drafts, columns, staged.versions)
+        else:
+            result = replace(NOTHING_JOINED, version=self.ledger.slices.cuts(stream, frozenset())[0])
+        aside = pa.concat_tables([staged.rejects, result.rejects])
+        rejects = self._new(stream, staged.cut, aside) if staged.cut.kind is not ScanKind.INCREMENTAL else aside
+        held = staged.held if result.held is None else result.held
+        before = staged.tally
+        tally = replace(
+            before,
+            scanned=scanned,
+            published=sum(draft.part.rows for draft in result.drafts),
+            duplicates=before.duplicates + result.duplicates,
+            known=before.known + result.known + aside.num_rows - rejects.num_rows,
+            rejected=_by_reason(rejects),
+            superseded=before.superseded + result.superseded,
+            waiting=0 if held is None else held.rows.num_rows,
+        )
+        return replace(
+            staged,
+            drafts=result.drafts,
+            rejects=rejects,
+            version=result.version,
+            tally=tally,
+            versions=result.versions,
+            held=held,
+        )
+
     def _lateness(self, stream: Stream, first: int | str | None) -> float:
         """How late a row is, given its `CURSOR`, in seconds."""
         kind = self.source.cursor()
@@ -232,7 +333,10 @@ class Stage:
 
     def _index(self, stream: Stream, parts: Sequence[PartRef], which: Which = "sent") -> Index | None:
         """The published rows of some parts."""
-        return index_of(self.connection, self.staging, self.records, stream, parts=parts, which=which)
+        names = [to.name for to in self.job.destinations]
+        return index_of(
+            self.connection, self.staging, self.records, stream, parts=parts, which=which, destinations=names
+        )
 
 
 def _sifted(batch: pa.RecordBatch, rejected: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -256,5 +360,9 @@ def _tally(before: Tally, scanned: int, result: Resolved, rejects: pa.Table, kno
         published=sum(draft.part.rows for draft in result.drafts),
         duplicates=before.duplicates + result.duplicates,
         known=before.known + known,
-        rejected=dict(sorted(Counter(rejects.column("reason").to_pylist()).items())),
+        rejected=_by_reason(rejects),
     )
+
+
+def _by_reason(rejects: pa.Table) -> dict[str, int]:
+    return dict(sorted(Counter(rejects.column("reason").to_pylist()).items()))

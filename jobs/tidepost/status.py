@@ -6,28 +6,32 @@ Nothing here opens a source or a platform, so a job's status can be had while bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, time, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
+from tidepost.dropping import LANE as FILES
 from tidepost.fields import parse_moment
+from tidepost.holding import LANE as HELD
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
 from tidepost.lookback import late_warning
-from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, StreamName
+from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, Pause, StreamName
 from tidepost.plan import frontier, high_water_mark
 from tidepost.texts import instant
 
 if TYPE_CHECKING:
+    from tidepost.coverage import Coverage
     from tidepost.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ranges import Ranges
 
 LAST_DAY: Final = 10_000_000
 """No date is so many days after 1970, and no instant so few nanoseconds, that anything was logged at."""
-_INSTANTS: Final = ("last_published_at", "last_run_at", "last_closed_at")
+_INSTANTS: Final = ("at", "last_published_at", "last_run_at", "last_closed_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class DestinationStatus:
     open:    deliveries that are neither closed nor held
     below:   open or held slices of other scans that begin below the mark, by sequence
     waiting: the open and the held deliveries, by sequence
+    paused:  who said that nothing is to be sent there for now, or None
+    removed: the job does not name it any more, so that nothing is sent there
     """
 
     name: str
@@ -66,6 +72,13 @@ class DestinationStatus:
     below: tuple[int, ...]
     waiting: tuple[Waiting, ...]
     last_closed_at: float | None
+    paused: Pause | None = None
+    removed: bool = False
+
+    @property
+    def sends(self) -> bool:
+        """Whether a run sends there."""
+        return self.paused is None and not self.removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +105,8 @@ class StreamStatus:
     last_published_at: float | None
     last_run_at: float | None
     destinations: tuple[DestinationStatus, ...]
+    superseded: int = 0
+    waiting: int = 0
 
     @property
     def rejects(self) -> int:
@@ -99,21 +114,22 @@ class StreamStatus:
 
     @property
     def held(self) -> int:
-        """Deliveries that wait for a person."""
-        return sum(destination.held for destination in self.destinations)
+        """Deliveries that wait for a person, at the job's destinations."""
+        return sum(destination.held for destination in self.destinations if not destination.removed)
 
     @property
     def open(self) -> int:
         """Deliveries and cuts that the next run finishes."""
-        return self.open_cuts + sum(destination.open for destination in self.destinations)
+        return self.open_cuts + sum(one.open for one in self.destinations if one.sends)
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job; `streams` is empty where it never ran."""
+    """A job; `streams` is empty where it never ran. `coverage` is of its labels, where somebody looked."""
 
     job: str
     streams: tuple[StreamStatus, ...]
+    coverage: Coverage | None = None
 
     @property
     def ran(self) -> bool:
@@ -121,18 +137,26 @@ class JobStatus:
 
 
 def job_status(
-    job: Job, summaries: Sequence[StreamSummary], waiting: Mapping[StreamName, Sequence[Delivery]], now: float
+    job: Job,
+    summaries: Sequence[StreamSummary],
+    waiting: Mapping[StreamName, Sequence[Delivery]],
+    now: float,
+    paused: Mapping[str, Pause] = MappingProxyType({}),
 ) -> JobStatus:
     """A job's status from its summary and its deliveries that are not closed; `now` is in seconds since 1970."""
-    return JobStatus(job.name, tuple(_stream(job, one, waiting.get(one.name, ()), now) for one in summaries))
+    return JobStatus(job.name, tuple(_stream(job, one, waiting.get(one.name, ()), now, paused) for one in summaries))
 
 
-def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float) -> StreamStatus:
+def _stream(
+    job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float, paused: Mapping[str, Pause]
+) -> StreamStatus:
+    job = (job if of.name is StreamName.INFERENCES else job.of_labels()) or job
+    of = replace(of, scanned={lane: found for lane, found in of.scanned.items() if lane not in (HELD, FILES)})
     kind = cursor_kind(job, of.scanned)
     start = _start(job, kind)
     fronts = {lane: frontier(start, of.scanned, lane) for lane in of.scanned}
     known = {one.destination: one for one in of.destinations}
-    names = dict.fromkeys([job.destination.name, *known])
+    own = [to.name for to in job.destinations]
     return StreamStatus(
         name=of.name,
         frontier=_text(kind, {lane: front for lane, front in fronts.items() if front > start}),
@@ -150,16 +174,22 @@ def _stream(job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float
         last_published_at=of.last_published_at,
         last_run_at=of.last_run_at,
         destinations=tuple(
-            _destination(
-                job.name,
-                kind,
-                known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
-                {lane: front for lane, front in fronts.items() if front > start},
-                [one for one in waiting if one.destination == name],
-                now=now,
+            replace(
+                _destination(
+                    f"{job.name} --stream {of.name}" if of.name is StreamName.GROUND_TRUTH else job.name,
+                    kind,
+                    known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
+                    {lane: front for lane, front in fronts.items() if front > start},
+                    [one for one in waiting if one.destination == name],
+                    now=now,
+                ),
+                paused=paused.get(name),
+                removed=name not in own,
             )
-            for name in names
+            for name in dict.fromkeys([*own, *known])
         ),
+        superseded=of.superseded,
+        waiting=of.waiting,
     )
 
 
@@ -195,7 +225,8 @@ def _below(one: OpenSlice, marks: Mapping[str, int]) -> bool:
 
 def _waiting(job: str, of: Delivery) -> Waiting:
     held = of.state is DeliveryState.HELD
-    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else f"tidepost run {job}"
+    again = f"tidepost run {job.partition(' ')[0]}"
+    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else again
     return Waiting(of.sequence, of.state, of.rows, of.reason, remedy)
 
 
@@ -244,8 +275,8 @@ def read_status(job: Job, ledger: SqlLedger | None, now: float) -> JobStatus:
     """A job's status from the ledger; None is a ledger that was not created yet. Raises as the ledger's reads do."""
     if ledger is None:
         return JobStatus(job.name, ())
-    summaries = ledger.reports.summary(job.name)
-    return job_status(job, summaries, {one.name: _not_closed(ledger, one) for one in summaries}, now)
+    summaries, paused = ledger.reports.summary(job.name), ledger.deliveries.paused(job.name)
+    return job_status(job, summaries, {one.name: _not_closed(ledger, one) for one in summaries}, now, paused)
 
 
 def _not_closed(ledger: SqlLedger, of: StreamSummary) -> list[Delivery]:

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
 
 from tidepost.deliver import Parcel
 from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
-from tidepost.events import Notice, Settled
-from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, Tally
+from tidepost.events import Notice, Settled, Warned
+from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, StreamName, Tally
 from tidepost.outbound import ENDED, FIRST_POLL, MOST_WAITING
 from tidepost.run import (
     Outcome,
@@ -32,14 +32,16 @@ from tidepost.run import (
     open_deliveries,
     recover,
     registered,
-    remembered,
     take,
     warn,
 )
 from tidepost.tools import Tools, equipped
+from tidepost.turns import in_turn
 from tidepost.world import World
 
 MOST_CUTS = 500
+GIVEN_UP = 3_600.0
+"""Seconds without a cut that is done, after which nobody works on a range any more that was asked for."""
 TO_SEND = (DeliveryState.TODO, DeliveryState.SENDING)
 PAUSES = (FIRST_POLL, 1.0)
 """Seconds between the looks of one `settle`: only two that see the same let it ask for ids."""
@@ -109,6 +111,8 @@ class Standing:
     rows:       of these; each has `arrived`, was `refused`, is `held`, or is still `loading`
     waiting:    deliveries that are neither closed nor held
     held:       deliveries that wait for a person
+    behind:     deliveries of labels whose turn has not come, while nothing is on its way that it could come after:
+                they wait for inferences, or for what a person decides, and are a later run's
     wait:       seconds until it is worth looking again
     """
 
@@ -121,6 +125,7 @@ class Standing:
     waiting: int
     held: int
     wait: float
+    behind: int = 0
 
     @property
     def done(self) -> bool:
@@ -155,7 +160,8 @@ def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event, nul
     null_cursors: rows of the source that no scan can find, as planning counted them
 
     Raises Misconfigured and Retryable as `run` does; what was done before that is done. A delivery that is held is
-    counted and raises nothing. With `stop` set, what is not begun yet stays open.
+    counted and raises nothing; nor does a destination that is down while another is not, which `settle` raises.
+    With `stop` set, what is not begun yet stays open.
     """
     began, outcome = time.monotonic(), Outcome(registered(world), tally=Tally(null_cursors=null_cursors))
     stream, deliveries = outcome.stream, world.ledger.deliveries
@@ -170,15 +176,16 @@ def upload(world: World, cut: int, *, notice: Notice, stop: threading.Event, nul
                 rescued = take(world, tools, outcome, known)
             except HeldElsewhere as error:
                 elsewhere = str(error)
-        due = {one.id: one for one in (*rescued, *deliveries.of(stream, [cut])) if one.state in TO_SEND}
+        fresh = in_turn(world.ledger, world.records, stream, (*rescued, *deliveries.of(stream, [cut])))
+        due = {one.id: one for one in fresh if one.state in TO_SEND and one.destination in tools.confirmers}
         if due:
             check(world, tools, stream)
         for one in due.values():
-            parcel = None if stop.is_set() else _send(tools, outcome, one)
+            parcel = None if stop.is_set() or one.destination in outcome.failed else _send(tools, outcome, one)
             if parcel is not None:
                 sent += parcel.delivery.state is DeliveryState.SENT
                 tools.keeper.release(parcel.lease)
-    _raise(outcome)
+    _raise(outcome, notice, others=any(one.destination not in outcome.failed for one in due.values()))
     return _uploaded(world, stream, known, sent=sent, before=done, elsewhere=elsewhere, began=began)
 
 
@@ -186,7 +193,8 @@ def settle(world: World, *, notice: Notice, stop: threading.Event, cuts: Sequenc
     """Go on with every delivery that is open, those of processes that died too, and look what has arrived.
 
     cuts: whose deliveries are told of; None: all that were open
-    Raises Misconfigured and Retryable as `run` does, once whatever else was open has been looked at.
+    Raises Misconfigured and Retryable as `run` does, once whatever else was open has been looked at; of a destination
+    that is down, once no other one is waited for.
     """
     outcome = Outcome(registered(world))
     stream = outcome.stream
@@ -196,22 +204,27 @@ def settle(world: World, *, notice: Notice, stop: threading.Event, cuts: Sequenc
         found = open_deliveries(world, stream)
         if found:
             check(world, tools, stream)
-        for name in tools.confirmers:
-            theirs = [one for one in found if one.destination == name]
-            for first in range(0, len(theirs), MOST_WAITING):
-                with remembered(outcome):
-                    _see_to(world, tools, outcome, theirs[first : first + MOST_WAITING], stop)
+        ready = _brought_back(tools, outcome, found)
+        with ThreadPoolExecutor(max(1, len(tools.confirmers)), thread_name_prefix="tidepost-destination") as pool:
+            theirs = [[one for one in ready if one.destination == name] for name in tools.confirmers]
+            for seen in [pool.submit(_see_to, world, tools, outcome, some, stop) for some in theirs]:
+                seen.result()
+        places = frozenset(tools.confirmers)
     end(world, outcome, stop)
-    _raise(outcome)
-    return _standing(world, stream, found, cuts)
+    standing = _standing(world, stream, found, cuts, places)
+    others = _standing(world, stream, found, cuts, places - outcome.failed.keys())
+    _raise(outcome, notice, others=others.waiting > 0)
+    return standing
 
 
 def _left(world: World, stream: Stream, request: Request) -> Sequence[Cut]:
-    """What a request finishes of others: an incremental one the incremental scans that were left open."""
+    """What a request finishes of others: an incremental one what is new and open, and of ranges that somebody asked
+    for what was given up; one for a range nothing."""
     if request.window is not None:
         return ()
-    kinds = (ScanKind.INCREMENTAL, ScanKind.LOOKBACK)
-    return [cut for cut in world.ledger.plans.open_cuts(stream) if cut.kind in kinds]
+    plans, new = world.ledger.plans, (ScanKind.INCREMENTAL, ScanKind.LOOKBACK)
+    given_up = {cut.id for cut in plans.left(stream, GIVEN_UP)}
+    return [cut for cut in plans.open_cuts(stream) if cut.kind in new or cut.id in given_up]
 
 
 def _send(tools: Tools, outcome: Outcome, delivery: Delivery) -> Parcel | None:
@@ -219,8 +232,12 @@ def _send(tools: Tools, outcome: Outcome, delivery: Delivery) -> Parcel | None:
     process has it, or it was left open for a reason among the outcome's errors."""
     courier = tools.confirmers[delivery.destination].courier
     try:
+        tools.checks.ready(delivery.destination)
         parcel = courier.pick_up(delivery)
     except HeldElsewhere:
+        return None
+    except TidepostError as error:
+        _failed(tools, outcome, delivery.destination, error)
         return None
     try:
         if parcel.delivery.state not in ENDED:
@@ -232,31 +249,58 @@ def _send(tools: Tools, outcome: Outcome, delivery: Delivery) -> Parcel | None:
     except (HeldElsewhere, Outdated):
         pass  # another process was quicker
     except TidepostError as error:
-        outcome.errors.append(error)
+        _failed(tools, outcome, delivery.destination, error)
     tools.keeper.release(parcel.lease)
     return None
+
+
+def _failed(tools: Tools, outcome: Outcome, name: str, error: TidepostError) -> None:
+    outcome.fail(name, tools.named(name, error))
+
+
+def _brought_back(tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """The deliveries whose files are all there, those that were purged and staged again among them."""
+    ready: list[Delivery] = []
+    for one in deliveries:
+        try:
+            tools.restage.bring_back(outcome.stream, one)
+        except TidepostError as error:
+            _failed(tools, outcome, one.destination, error)
+        else:
+            ready.append(one)
+    return ready
 
 
 def _see_to(
     world: World, tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery], stop: threading.Event
 ) -> None:
-    """Send and confirm some deliveries of one destination, as far as they are by now."""
-    ready: list[Delivery] = []
-    for one in deliveries:
-        with remembered(outcome):
-            tools.restage.bring_back(outcome.stream, one)
-            ready.append(one)
-    before, poll = len(outcome.errors), world.job.destination.poll.total_seconds()
+    """Send and confirm deliveries of one destination, as far as they are by now."""
+    for first in range(0, len(deliveries), MOST_WAITING):
+        some = deliveries[first : first + MOST_WAITING]
+        try:
+            _see_to_some(world, tools, outcome, some, stop)
+        except TidepostError as error:
+            _failed(tools, outcome, some[0].destination, error)
+
+
+def _see_to_some(
+    world: World, tools: Tools, outcome: Outcome, deliveries: Sequence[Delivery], stop: threading.Event
+) -> None:
+    """As `_see_to`, of so many at most as may be on their way."""
+    name = deliveries[0].destination
+    confirmer = tools.confirmers[name]
+    poll, before = confirmer.to.poll.total_seconds(), len(outcome.failed.get(name, ()))
 
     def send(one: Delivery) -> Parcel | None:
         # One that does not answer is not asked again for each of its deliveries.
-        return None if stop.is_set() or len(outcome.errors) > before else _send(tools, outcome, one)
+        silent = len(outcome.failed.get(name, ())) > before
+        return None if stop.is_set() or silent else _send(tools, outcome, one)
 
-    with ThreadPoolExecutor(world.job.destination.connections, thread_name_prefix="tidepost-delivery") as pool:
-        parcels = [parcel for parcel in pool.map(send, ready) if parcel is not None]
+    with ThreadPoolExecutor(confirmer.to.connections, thread_name_prefix="tidepost-delivery") as pool:
+        parcels = [parcel for parcel in pool.map(send, deliveries) if parcel is not None]
         try:
             for pause in (*PAUSES, None):
-                left = tools.confirmers[deliveries[0].destination].look(parcels)
+                left = confirmer.look(parcels)
                 # What is to be sent again goes at the next call.
                 parcels = _without(tools, left, DeliveryState.TODO)
                 if not parcels or pause is None or world.wait(stop, min(pause, poll)):
@@ -273,9 +317,13 @@ def _without(tools: Tools, parcels: Sequence[Parcel], *states: DeliveryState) ->
     return [one for one in parcels if one not in left]
 
 
-def _raise(outcome: Outcome) -> None:
+def _raise(outcome: Outcome, notice: Notice, *, others: bool) -> None:
+    """Raise the worst error; where there is no other error than of destinations, and others go on, only tell it."""
     worst = outcome.worst()
-    if worst is not None:
+    for error in outcome.errors:
+        if isinstance(error, TidepostError) and (error is not worst or others):
+            notice(Warned(str(error)))
+    if worst is not None and (outcome.general or not others or not isinstance(worst, TidepostError)):
         raise worst
 
 
@@ -305,12 +353,20 @@ def _uploaded(
     )
 
 
-def _standing(world: World, stream: Stream, found: Sequence[Delivery], cuts: Sequence[int] | None) -> Standing:
+def _standing(
+    world: World, stream: Stream, found: Sequence[Delivery], cuts: Sequence[int] | None, places: Collection[str]
+) -> Standing:
+    """Where deliveries stand at some destinations."""
     plans, deliveries = world.ledger.plans, world.ledger.deliveries
-    poll = world.job.destination.poll.total_seconds()
+    poll = min(to.poll.total_seconds() for to in world.job.destinations)
     still_open = {cut.id for cut in plans.open_cuts(stream)}
-    these = [deliveries.current(one) for one in found] if cuts is None else deliveries.of(stream, cuts)
+    turn = {one.id for one in open_deliveries(world, stream)} if stream.name is StreamName.GROUND_TRUTH else None
+    everywhere = [deliveries.current(one) for one in found] if cuts is None else deliveries.of(stream, cuts)
+    these = [one for one in everywhere if one.destination in places]
     tallies = plans.tallies(stream, cuts or ()).values()
+    going = [one for one in these if one.state not in ENDED]
+    behind = len(going) if turn is not None and not turn else 0
+    able = going if turn is None else [one for one in going if one.id in turn]
     return Standing(
         tally=reduce(Tally.plus, tallies, Tally()),
         unfinished=tuple(sorted(still_open if cuts is None else still_open.intersection(cuts))),
@@ -318,7 +374,8 @@ def _standing(world: World, stream: Stream, found: Sequence[Delivery], cuts: Seq
         rows=sum(one.rows for one in these),
         arrived=sum(one.arrived for one in these),
         refused=sum(one.refused for one in these),
-        waiting=sum(one.state not in ENDED for one in these),
+        waiting=len(going) - behind,
         held=sum(one.state is DeliveryState.HELD for one in these),
-        wait=0.0 if any(one.state is DeliveryState.TODO for one in these) else poll,
+        wait=0.0 if any(one.state is DeliveryState.TODO for one in able) else poll,
+        behind=behind,
     )

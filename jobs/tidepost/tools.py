@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
+from tidepost.checks import Checks, naming
 from tidepost.confirm import Confirmer
 from tidepost.deliver import Courier
 from tidepost.events import Notice
+from tidepost.joining import Joiner
 from tidepost.leases import Keeper
-from tidepost.model import Stream
+from tidepost.model import Stream, StreamName
 from tidepost.outbound import Outbound, Patience
 from tidepost.publish import Publisher
 from tidepost.restage import Restage
 from tidepost.stage import Stage
 from tidepost.world import World
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The engine's parts, which share one set of leases. `confirmers` are by destination."""
+    """The engine's parts, which share one set of leases. `confirmers` are by destination, but for silent ones."""
 
     keeper: Keeper
     stage: Stage
@@ -30,6 +37,11 @@ class Tools:
     restage: Restage
     confirmers: Mapping[str, Confirmer]
     notice: Notice
+    checks: Checks
+
+    def named(self, name: str, error: BaseException) -> BaseException:
+        """An error of a destination, which says of which where there are several."""
+        return naming(name, error) if len(self.publisher.destinations) > 1 else error
 
 
 @contextmanager
@@ -39,36 +51,64 @@ def equipped(world: World, stream: Stream, notice: Notice) -> Iterator[Tools]:
     with ExitStack() as stack:
         keeper = stack.enter_context(Keeper(ledger, world.owner))
         connection = stack.enter_context(world.engine.connect())
-        stage = Stage(job, world.source, world.staging, world.records, ledger, connection)
+        stage = Stage(
+            job,
+            world.source,
+            world.staging,
+            world.records,
+            ledger,
+            connection,
+            _joiner(world, connection),
+            world.drops,
+        )
         names = [destination.name for destination in world.destinations]
         publisher = Publisher(job, world.staging, world.records, ledger, keeper, names)
         confirmers: dict[str, Confirmer] = {}
+        silent = world.silent
         for destination in world.destinations:
-            pool = ThreadPoolExecutor(job.destination.connections, thread_name_prefix="tidepost-send")
+            if destination.name in silent:
+                continue
+            to = job.to(destination.name)
+            pool = ThreadPoolExecutor(to.connections, thread_name_prefix="tidepost-send")
             stack.callback(pool.shutdown)
             courier = Courier(
                 stream, destination, ledger, world.staging, world.records, keeper, pool, notice, world.now
             )
             confirmers[destination.name] = Confirmer(
-                courier, job, world.engine, destination.loading, job.destination.shared, world.now
+                courier, job, world.engine, destination.loading, to.shared, world.now
             )
-        yield Tools(keeper, stage, publisher, Restage(stage, keeper), confirmers, notice)
+        asking = stack.enter_context(ThreadPoolExecutor(len(world.destinations), thread_name_prefix="tidepost-check"))
+        yield Tools(keeper, stage, publisher, Restage(stage, keeper), confirmers, notice, Checks(asking))
+
+
+def _joiner(world: World, connection: DuckDBPyConnection) -> Joiner | None:
+    if world.job.stream is StreamName.INFERENCES:
+        return None
+    kind = world.source.cursor()
+    return Joiner(world.job, kind, world.staging, world.records, world.ledger, connection, world.clock())
 
 
 @contextmanager
 def sending(
-    world: World, tools: Tools, stop: threading.Event, errors: list[BaseException]
+    world: World, tools: Tools, stop: threading.Event, fail: Callable[[str, BaseException], None]
 ) -> Iterator[Mapping[str, Outbound]]:
     """Send and confirm beside the staging; at the end every delivery on its way is seen through or left open in
-    order. What stopped some of them is added to `errors`."""
-    poll, at_once = world.job.destination.poll.total_seconds(), world.job.destination.connections
+    order. `fail` is told what stopped some of them, and of which destination."""
     outbound = {
-        name: Outbound(confirmer.courier, confirmer, Patience(poll, stop, world.wait), tools.notice, at_once=at_once)
+        name: Outbound(
+            confirmer.courier,
+            confirmer,
+            Patience(confirmer.to.poll.total_seconds(), stop, world.wait),
+            tools.notice,
+            at_once=confirmer.to.connections,
+            ready=partial(tools.checks.ready, name),
+        )
         for name, confirmer in tools.confirmers.items()
     }
     try:
         yield outbound
     finally:
-        for one in outbound.values():
+        for name, one in outbound.items():
             one.finish()
-            errors += one.errors
+            for error in one.errors:
+                fail(name, tools.named(name, error))

@@ -6,19 +6,22 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
+from tidepost.model import StreamName
 from tidepost.reference import resolve
 
 if TYPE_CHECKING:
     from tidepost.acts import Word
+    from tidepost.arize_section import ArizeDefinition
     from tidepost.cursor import CursorType
-    from tidepost.job import Job
+    from tidepost.job import ArthurDefinition, Job
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.ports import Destination, Source, StagingArea
+    from tidepost.ports import Destination, Drops, Source, StagingArea
     from tidepost.project import Project
     from tidepost.ranges import Range
     from tidepost.reference import Secret
@@ -52,17 +55,43 @@ def wire(
     with suppress(OSError):  # without it the run only takes longer
         (project.root / CACHE).mkdir(parents=True, exist_ok=True)
     source = source_of(resolved, engine, env, lose=_losing(resolved, ledger, staging, accept_loss))
-    return World(
+    world = World(
         job=resolved,
         source=source,
         staging=staging,
         records=staging,
         ledger=ledger,
-        destinations=(destination_of(resolved, env, sleep=sleep),),
+        destinations=destinations_of(resolved, env, clock=clock, sleep=sleep),
         engine=engine,
         owner=this_process(),
         clock=clock,
         identity=identity_of(resolved),
+    )
+    return replace(world, labels=labels_of(world, env))
+
+
+def join_windows_of(job: Job) -> dict[str, float]:
+    """Seconds after the receipt of an inference in which its labels join, by destination; those that join them
+    whenever they come are not among them."""
+    names = [to.name for to in job.destinations if to.type == "arize"]
+    if not names:
+        return {}
+    from tidepost.destinations.arize import JOINS_WITHIN  # noqa: PLC0415
+
+    return dict.fromkeys(names, JOINS_WITHIN)
+
+
+def labels_of(world: World, env: Mapping[str, str] | None = None) -> World | None:
+    """The world of a job's ground truth; None where it has none. Raises as `wire` does."""
+    labels = world.job.of_labels()
+    if labels is None:
+        return None
+    return replace(
+        world,
+        job=labels,
+        source=source_of(labels, world.engine, env),
+        identity=identity_of(labels),
+        drops=drops_of(labels, env),
     )
 
 
@@ -71,7 +100,6 @@ def _losing(
 ) -> Callable[[str, Range], None] | None:
     """What records the positions of a lane that were given up."""
     from tidepost.acts import Loss, lose  # noqa: PLC0415
-    from tidepost.model import StreamName  # noqa: PLC0415
 
     def record(lane: str, window: Range) -> None:
         stream = ledger.plans.find(job.name, StreamName.INFERENCES)
@@ -156,6 +184,14 @@ def source_of(
     return DuckDBSource(origin, engine, column=cursor.column, declared=declared, zone=cursor.timezone)
 
 
+def drops_of(job: Job, env: Mapping[str, str] | None = None) -> Drops:
+    from tidepost.sources.drops import DroppedFiles  # noqa: PLC0415
+
+    files = None if job.ground_truth is None else job.ground_truth.files
+    s3 = s3_of(job.source.s3, env, job.where("source", "s3"))
+    return DroppedFiles(() if files is None else files.paths, None if files is None else files.format, s3)
+
+
 def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
     try:
         # Imported here: its driver is an extra.
@@ -204,15 +240,27 @@ def _kafka_source(
     return KafkaSource(Reading(cluster, columns, job.name, to.on_poison, lose))
 
 
-def destination_of(
-    job: Job, env: Mapping[str, str] | None = None, *, sleep: Callable[[float], None] = time.sleep
-) -> Destination:
+def destinations_of(
+    job: Job,
+    env: Mapping[str, str] | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Destination, ...]:
+    """The adapters of a resolved job's destinations. `clock` is what they measure timestamps by."""
+    found: list[Destination] = []
+    for number, to in enumerate(job.destinations):
+        key = resolve(str(to.api_key), env, where=job.where(*job.at(number), "api_key"))
+        found.append(_arthur(job, to, key, sleep) if to.type == "arthur" else _arize(job, to, key, clock, sleep))
+    return tuple(found)
+
+
+def _arthur(job: Job, to: ArthurDefinition, key: str, sleep: Callable[[float], None]) -> Destination:
     from tidepost.destinations.arthur import ArthurDestination, ArthurOptions  # noqa: PLC0415
 
-    to = job.destination
     options = ArthurOptions(
         url=to.url,
-        api_key=resolve(str(to.api_key), env, where=job.where("destination", "api_key")),
+        api_key=key,
         organization=to.organization,
         model=to.model.id or to.model.partner_id or "",
         model_is_id=to.model.id is not None,
@@ -227,11 +275,48 @@ def destination_of(
     return ArthurDestination(options, sleep=sleep)
 
 
+def _arize(
+    job: Job, to: ArizeDefinition, key: str, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> Destination:
+    from tidepost.destinations.arize import ArizeDestination, ArizeOptions  # noqa: PLC0415
+
+    options = ArizeOptions(
+        url=to.url,
+        api_key=key,
+        space_id=to.space_id,
+        model=to.model,
+        version=to.version,
+        environment=to.environment,
+        model_type=to.model_type,
+        batch_id=to.batch_id or "",
+        predictions=tuple(one.name for one in job.mapping.predictions),
+        inputs=tuple(one.name for one in job.mapping.inputs),
+        non_inputs=tuple(one.name for one in job.mapping.non_inputs),
+        prediction_label=to.prediction_label or "",
+        prediction_score=to.prediction_score or "",
+        actual_label=to.actual_label or "",
+        actual_score=to.actual_score or "",
+        group=to.group or "",
+        rank=to.rank or "",
+        shap=dict(to.shap),
+        request_rows=to.request_rows,
+        request_bytes=to.request_bytes,
+        timeout=to.timeout.total_seconds(),
+        retries=to.retries,
+        connections=to.connections,
+        ca_file=Path(to.ca_file) if to.ca_file else None,
+        name=to.name,
+    )
+    return ArizeDestination(options, clock=clock, sleep=sleep)
+
+
 def identity_of(job: Job) -> dict[str, str]:
     """What may not change under a job that has sent rows, entry by entry, as the ledger keeps it, but for the
     cursor: its type is the source's to say."""
     found = job.identity
     del found["cursor"]
+    if job.stream is StreamName.GROUND_TRUTH:
+        del found["partner_inference_id"]  # a template that finds no inference is mended, and its labels were held
     destinations = {f"destination {name}": _text(what) for name, what in found.pop("destinations").items()}
     return {**{entry: _text(what) for entry, what in found.items()}, **destinations}
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tidepost.engine import Engine
+from tidepost.errors import Misconfigured
 from tidepost.job import Job
-from tidepost.ports import Destination, Ledger, Records, Source, Staging
+from tidepost.ports import Destination, Drops, Ledger, Records, Source, Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,9 @@ class World:
     clock: seconds since 1970, for the bound; `--now` sets it
     now:   seconds of a clock that does not jump, for what is waited for
     wait:  waits for an event, so many seconds at most; whether it was set
+    labels: the world of the job's ground truth, which shares all but the job as it is seen and the source
+    drops: where files of labels are put down; of the labels' world alone
+    resting: destinations to which nothing is sent for now, as they failed just before; their deliveries are collected
     """
 
     job: Job
@@ -34,3 +38,22 @@ class World:
     now: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait
     identity: dict[str, str] = field(default_factory=dict)
+    labels: World | None = None
+    drops: Drops | None = None
+    resting: frozenset[str] = frozenset()
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """The destinations to which nothing is sent now: those that a person paused, and those that rest."""
+        return self.resting.union(self.ledger.deliveries.paused(self.job.name))
+
+
+def labels_of(world: World) -> World:
+    """The world of a job's labels. Raises Misconfigured where it has none."""
+    if world.labels is None:
+        raise Misconfigured(
+            f"{world.job.name} has no ground truth",
+            safe="Nothing was done.",
+            hint=f"Add a section ground_truth to {world.job.path}.",
+        )
+    return world.labels

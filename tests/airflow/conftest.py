@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,9 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_dag(airflow_home: Path) -> Callable[..., Ran]:
+def run_dag(airflow_home: Path) -> Iterator[Callable[..., Ran]]:
     """Runs a DAG in this process: see `running.run`."""
-    return run
+    from airflow import settings  # noqa: PLC0415
+
+    yield run
+    settings.Session.remove()  # one of a test that failed would fail all others

@@ -87,6 +87,11 @@ def given(run_type: str = "manual", *, run_id: str = "one", clear: int = 0, **pa
     return {"dag_run": run, "params": {**defaults, **params}}
 
 
+def between(start: str, end: str) -> dict[str, Any]:
+    """What the form says of a range."""
+    return {"mode": "range", "from": start, "to": end}
+
+
 def test_the_key_is_of_the_run_and_what_it_asks() -> None:
     key = asked(given()).key
     assert key == asked(given(clear=1)).key
@@ -132,9 +137,9 @@ def test_other_keys_of_a_run_are_let_be() -> None:
 
 
 def test_a_range_is_of_the_cursor() -> None:
-    found = asked(given(mode="range", **{"from": FROM, "to": TO}))
+    found = asked(given(**between(FROM, TO)))
     assert found.window(TIMES) == Range(to_nanoseconds(DAY[0]), to_nanoseconds(DAY[1]))
-    numbers = asked(given(mode="range", **{"from": "5", "to": "7"}))
+    numbers = asked(given(**between("5", "7")))
     assert numbers.window(CursorKind(CursorType.INTEGER)) == Range(5, 7)
     assert asked(given()).window(TIMES) is None
 

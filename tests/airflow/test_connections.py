@@ -14,7 +14,7 @@ from tests.world import World, rows, said
 
 from tidepost import run as engine
 from tidepost.connection import ARTHUR, Connection
-from tidepost.errors import Misconfigured
+from tidepost.errors import Misconfigured, Retryable
 from tidepost.model import Request, ScanKind
 from tidepost.reference import resolve
 from tidepost.wire import ledger_of, wire
@@ -162,3 +162,28 @@ def test_variables_reach_a_task_as_airflow_defines_them(monkeypatch: pytest.Monk
     assert resolve("${airflow:scores} ${PLAIN} ${airflow:scores.sslmode}", env) == f"{url} as it is require"
     assert PASSWORD not in repr(env)
     assert "airflow:scores" not in dict(env)
+
+
+def test_what_airflow_refuses_fails_at_once_and_what_it_cannot_answer_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from airflow.sdk import Connection as Theirs  # noqa: PLC0415
+    from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSecretsBackendAccessDenied  # noqa: PLC0415
+    from airflow.sdk.execution_time.comms import ErrorResponse  # noqa: PLC0415
+
+    from tidepost.airflow.connections import environment  # noqa: PLC0415
+
+    def get(raised: Exception) -> None:
+        def refuse(_: str) -> None:
+            raise raised
+
+        monkeypatch.setattr(Theirs, "get", refuse)
+
+    get(AirflowSecretsBackendAccessDenied("hush"))
+    with pytest.raises(Misconfigured, match="does not let this task have its connection scores") as caught:
+        resolve("${airflow:scores}", environment())
+    assert "hush" not in str(caught.value)
+    get(AirflowRuntimeError(ErrorResponse(detail={"message": "hush"})))
+    with pytest.raises(Retryable, match="does not give its connection scores") as again:
+        resolve("${airflow:scores}", environment())
+    assert "hush" not in str(again.value)

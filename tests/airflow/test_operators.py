@@ -94,28 +94,44 @@ def test_a_run_that_is_cleared_says_that_it_was_done_and_sends_nothing(go: Calla
 def test_a_run_that_failed_goes_on_with_the_same_cuts_when_it_is_cleared(
     go: Callable[..., Ran], world: World
 ) -> None:
-    world.log("monday", rows(250, every=20))
+    world.log("monday", rows(150, every=20))
     world.platform.process.fault(Fault("fail", kind="file", status=429))
     first = go(run_id="again", deadline=0)
     assert first.state == "failed"
     cuts = first.xcom("plan")
     world.platform.reset()
-    world.log("tuesday", rows(50, first=250, at=after(hours=5)))
+    world.log("tuesday", rows(50, first=150, at=after(hours=5)))
     second = go(run_id="again")
     assert second.state == "success"
     begun = second.xcom("plan", "begun")
     assert sorted([*begun["done"], *second.xcom("plan")]) == cuts
-    assert world.everything_arrived_once(250)
+    assert world.everything_arrived_once(150)
+
+
+@pytest.mark.parametrize(("mended", "tries"), [(False, 1), (True, 3)])
+def test_what_no_retry_can_mend_fails_at_once_and_the_rest_is_tried_again(
+    alone: Callable[..., Ran], world: World, mended: bool, tries: int
+) -> None:
+    from tidepost.airflow.policy import Retries  # noqa: PLC0415 - it imports Airflow
+
+    world.log("monday", rows(10))
+    if mended:
+        world.platform.process.fault(Fault("fail", kind="any", status=503))
+    else:
+        world.define(mapping={"inputs": ["distance", "carrier", "nothing"]})
+    ran = alone("UploadOperator", retries=2, retry_delay=0, retry_policy=Retries())
+    assert ran.states["it"] == "failed"
+    assert ran.run.get_task_instance("it").try_number == tries
 
 
 def test_a_run_takes_so_many_cuts_and_says_that_more_remain(go: Callable[..., Ran], world: World) -> None:
-    world.log("monday", rows(350, every=20))
-    first = go(most=2, run_id="first")
-    assert len(first.xcom("plan")) == 2
+    world.log("monday", rows(150, every=20))
+    first = go(most=1, run_id="first")
+    assert len(first.xcom("plan")) == 1
     assert first.xcom("plan", "begun")["more"]
-    second = go(most=2, run_id="second")
+    second = go(most=1, run_id="second")
     assert not second.xcom("plan", "begun")["more"]
-    assert world.everything_arrived_once(350)
+    assert world.everything_arrived_once(150)
 
 
 def test_a_backfill_scans_its_own_interval(go: Callable[..., Ran], world: World) -> None:
@@ -129,14 +145,14 @@ def test_a_backfill_scans_its_own_interval(go: Callable[..., Ran], world: World)
 
 
 def test_a_range_by_hand_is_planned_in_parts(go: Callable[..., Ran], world: World) -> None:
-    world.log("monday", rows(300, every=20))
+    world.log("monday", rows(150, every=20))
     form = {"mode": "range", "from": "2024-05-01T12:00Z", "to": "2024-05-01T20:00Z"}
-    first = go(most=2, conf=form, run_id="first").xcom("plan", "begun")
+    first = go(most=1, conf=form, run_id="first").xcom("plan", "begun")
     assert first["more"]
     assert first["rest"][1] == "2024-05-01T20:00:00Z"
-    second = go(most=2, conf=form | {"from": first["rest"][0]}, run_id="second").xcom("plan", "begun")
+    second = go(most=1, conf=form | {"from": first["rest"][0]}, run_id="second").xcom("plan", "begun")
     assert (second["more"], second["rest"]) == (False, None)
-    assert world.everything_arrived_once(300)
+    assert world.everything_arrived_once(150)
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
@@ -152,27 +168,16 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert world.platform_rows() == 0
 
 
-def test_what_a_platform_lost_is_sent_again(go: Callable[..., Ran], world: World) -> None:
+def test_all_sides_are_compared_and_what_a_platform_lost_is_sent_again(go: Callable[..., Ran], world: World) -> None:
     world.log("monday", rows(150, every=20))
     go(run_id="first")
-    world.platform.process.lose(world.model_id, world.ids()[:5])
-    lost = world.platform_rows()
-    assert lost < 150
-    dry = go(conf={"mode": "resend", "dry_run": True}, run_id="dry")
-    assert dry.state == "success"
-    assert world.platform_rows() == lost
-    ran = go(conf={"mode": "resend"}, run_id="resend")
-    assert ran.state == "success"
-    assert world.everything_arrived_once(150)
-
-
-def test_reconciling_compares_all_sides_and_fails_where_they_differ(go: Callable[..., Ran], world: World) -> None:
-    world.log("monday", rows(150, every=20))
-    go(run_id="first")
-    same = go(conf={"mode": "reconcile"}, run_id="same")
-    assert same.xcom("confirm")["published"] == 150
+    assert go(conf={"mode": "reconcile"}, run_id="same").xcom("confirm")["published"] == 150
     world.platform.process.lose(world.model_id, world.ids()[:5])
     assert go(conf={"mode": "reconcile"}, run_id="differs").states["confirm"] == "failed"
+    assert go(conf={"mode": "resend", "dry_run": True}, run_id="dry").state == "success"
+    assert world.platform_rows() == 145
+    assert go(conf={"mode": "resend"}, run_id="resend").state == "success"
+    assert world.everything_arrived_once(150)
 
 
 def test_a_slice_that_is_held_fails_the_run_after_everything_else_was_delivered(

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from tidepost.airflow.provider import get_provider_info
@@ -62,3 +62,20 @@ def test_every_field_that_the_form_names_is_one_of_it(manager: Any) -> None:
     behaviour = kind["ui-field-behaviour"]
     named = {*behaviour["hidden-fields"], *behaviour["relabeling"], *behaviour["placeholders"]}
     assert named <= {"host", "port", "login", "password", "schema", "extra", *kind["conn-fields"]}
+
+
+def test_the_form_reaches_the_page_that_shows_it(airflow_home: Path) -> None:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService  # noqa: PLC0415
+
+    (form,) = [one for one in HookMetaService.hook_meta_data() if one.connection_type == ARTHUR]
+    standard, extra = form.standard_fields, form.extra_fields
+    assert form.hook_name == "Arthur (tidepost)"
+    assert standard is not None
+    assert standard.host is not None
+    assert (standard.host.title, standard.host.placeholder) == ("Address", "https://arthur.example.com")
+    assert standard.password is not None
+    assert standard.password.title == "API key"
+    assert standard.login is not None
+    assert standard.login.hidden
+    assert extra is not None
+    assert set(extra) == {"organization", "ca_file"}

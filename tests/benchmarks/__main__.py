@@ -11,8 +11,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.benchmarks.cases import postgres
+from tests.benchmarks.cases.arize import arize
 from tests.benchmarks.cases.delivery import delivery, latency
 from tests.benchmarks.cases.files import last_day, year
+from tests.benchmarks.cases.labels import labels, last_labels
 from tests.benchmarks.cases.ledger import nothing
 from tests.benchmarks.cases.staging import lookback, memory, staging
 from tests.benchmarks.data import QUICK, Data, Sizes
@@ -23,8 +25,11 @@ CASES: dict[str, Callable[[Data], AbstractContextManager[Case]]] = {
     "staging": staging,
     "memory": memory,
     "lookback": lookback,
+    "labels": labels,
+    "last-labels": last_labels,
     "delivery": delivery,
     "latency": latency,
+    "arize": arize,
     "nothing": nothing,
     "year": year,
     "last-day": last_day,

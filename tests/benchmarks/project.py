@@ -63,6 +63,12 @@ class Project:
         path.write_text(json.dumps(definition, indent=1))
         return self
 
+    def put(self, section: str, **content: object) -> Project:
+        """Write a section of the job's definition anew."""
+        path = self.root / "jobs" / "uploads.yaml"
+        path.write_text(json.dumps({**json.loads(path.read_text()), section: content}, indent=1))
+        return self
+
     def copied(self, root: Path) -> Project:
         """A copy as it is now; staged files, which never change, are the same ones."""
         shutil.rmtree(root, ignore_errors=True)
@@ -90,7 +96,7 @@ class Project:
         before: Callable[[], object] = nothing,
         env: Sequence[tuple[str, str]] = (),
     ) -> Contender:
-        """A run as a contender; `what` is `stage` to send nothing, else `deliver`."""
+        """A run as a contender; `what` is `stage` or `label` to send nothing, else `deliver`."""
 
         def prepare() -> None:
             before()

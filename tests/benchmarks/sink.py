@@ -1,4 +1,5 @@
-"""A platform that takes files as fast as they come: enough of Arthur's API v3 for an upload, and no more.
+"""A platform that takes files as fast as they come: enough of Arthur's API v3, and of Arize's, for an upload,
+and no more.
 
 It keeps no rows, only how many came for each hour, which is what a client asks for that wants to know what arrived.
 Run as `python -m tests.benchmarks.sink LATENCY MODEL`: seconds before each answer, and a file that holds the model's
@@ -77,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/inferences/file"):
             rows = self.server.take(_file(body, self.headers["Content-Type"]))
             self._answer(207, {"counts": {"success": rows, "failure": 0, "total": rows}, "failures": []})
+        elif self.path == "/v1/pandas_arrow":
+            self._answer(200, {"realTimeIngestionUri": "/"})
         else:
             self._answer(200, {"query_result": self.server.counts(json.loads(body))})
 

@@ -21,7 +21,7 @@ def heading(repetitions: int, seconds: float) -> str:
     installed = [f"{name} {version(name.lower())}" for name in ("DuckDB", "pyarrow")]
     locked = [
         f"{name} {_locked(lock, name)}"
-        for lock, name in (("bench", "dlt"), ("bench", "pandas"), ("arthur-sdk", "arthurai"))
+        for lock, name in (("bench", "dlt"), ("bench", "pandas"), ("arthur-sdk", "arthurai"), ("arize-8", "arize"))
     ]
     python = f"Python {platform.python_version()}"
     return (

@@ -30,7 +30,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1.0, 1.0
 
     monkeypatch.setattr(measure, "ran", ran)
-    for case in ("staging", "delivery"):
+    for case in ("staging", "delivery", "arize"):
         monkeypatch.setattr(f"tests.benchmarks.cases.{case}.environment", Path)
 
 

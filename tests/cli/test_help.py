@@ -40,8 +40,8 @@ def imported(*arguments: str) -> set[str]:
 
 def test_the_commands_are_these() -> None:
     expected = (
-        "demo init validate plan run backfill stream status reconcile resend rejects release skip purge "
-        "sandbox version"
+        "demo init validate plan run backfill ground-truth stream status reconcile resend rejects release skip pause "
+        "resume purge sandbox version"
     )
     assert list(COMMANDS) == expected.split()
 

@@ -102,6 +102,13 @@ def inference(number: int, at: datetime | None = None, **changes: object) -> dic
     return row | changes
 
 
+def label(number: int, *, late: object, hours: float = 1, **more: object) -> dict[str, object]:
+    """The label of an inference, known some hours after the start."""
+    known_at = START + timedelta(hours=hours)
+    row = {"partner_inference_id": f"flight-{number:06}", "ground_truth_timestamp": known_at, "late": late}
+    return row | more
+
+
 class Files:
     """Uploads of files written for one test."""
 
@@ -134,12 +141,32 @@ def all_ids(destination: Destination, window: Range, stream: StreamName = INFERE
     return [one for batch in destination.ids(stream, window) for one in batch]
 
 
+def all_labels(destination: Destination, window: Range) -> dict[str, tuple[datetime, object]]:
+    """Ground-truth timestamp and value of `late`, by id."""
+    rows = [row for table in destination.labels(window) for row in table.to_pylist()]
+    found = {row["partner_inference_id"]: (row["ground_truth_timestamp"], row["late"]) for row in rows}
+    assert len(found) == len(rows), "an id has one label"
+    return found
+
+
 DAY_US = Range(HOUR * HOUR_US, (HOUR + 24) * HOUR_US)
 
 
 class ReceiptContract:
-    """What holds of every destination, also of one that can be asked nothing. Inherit, and give a fixture `world`."""
+    """What holds of every destination, also of one that can be asked nothing. Inherit, and give a fixture `world`.
 
+    looks:   how often it opens a part before it sends it
+    growth, most: megabytes that a process may need for a large file beyond a small one, and in all
+    wrong:   what it says of columns: a misspelt prediction, a decimal for an integer, and no time
+    """
+
+    looks = 0
+    growth, most = 12, 64
+    wrong: tuple[str, ...] = (
+        "probabilty is not an attribute of the model; did you mean probability?",
+        'distance is DECIMAL(18,3), which is no INTEGER; write CAST("distance" AS BIGINT)',
+        "inference_timestamp is missing",
+    )
     columns: Mapping[str, str] = {
         "partner_inference_id": "VARCHAR",
         "inference_timestamp": "TIMESTAMP WITH TIME ZONE",
@@ -182,7 +209,7 @@ class ReceiptContract:
         upload = files.upload(map(inference, range(2000)), opened=opened)
         assert world.destination().send(INFERENCES, upload).accepted == 2000
         assert world.stored() == 2000
-        assert len(opened) == 3
+        assert len(opened) == 3 + self.looks
         assert all(file.closed for file in opened)
         assert [wait >= 3.0 for wait in world.waits] == [True, True]
 
@@ -256,10 +283,10 @@ class ReceiptContract:
         assert destination.send(INFERENCES, files.upload([inference(1)])).accepted == 1
         assert world.stored() == 1
 
-    def test_a_file_with_other_rows_than_it_says_is_unknown(self, world: World, files: Files) -> None:
+    def test_a_file_with_other_rows_than_it_says_is_not_believed(self, world: World, files: Files) -> None:
         upload = files.upload(map(inference, range(10)))
         lying = Upload(upload.name, 9, upload.size, upload.open, upload.guard)
-        with pytest.raises(Unknown):
+        with pytest.raises((Unknown, Refused)):
             world.destination().send(INFERENCES, lying)
 
     def test_rows_that_failed_are_counted(self, world: World, files: Files) -> None:
@@ -278,8 +305,8 @@ class ReceiptContract:
             [sys.executable, "-c", program, str(large)], capture_output=True, text=True, check=True, timeout=120
         )
         before, after = (int(line) for line in done.stdout.split())
-        assert after - before < 12, "megabytes beyond what a small file needs"
-        assert after < 64, "megabytes in all, most of it the interpreter and its modules"
+        assert after - before < self.growth, "megabytes beyond what a small file needs"
+        assert after < self.most, "megabytes in all, most of it the interpreter and its modules"
 
     # -- before anything is sent
 
@@ -293,9 +320,8 @@ class ReceiptContract:
         with pytest.raises(Misconfigured) as raised:
             world.destination().check(INFERENCES, columns)
         text = str(raised.value)
-        assert "probabilty is not an attribute of the model; did you mean probability?" in text
-        assert 'distance is DECIMAL(18,3), which is no INTEGER; write CAST("distance" AS BIGINT)' in text
-        assert "inference_timestamp is missing" in text
+        for part in self.wrong:
+            assert part in text
 
     def test_a_wrong_key_is_misconfigured_and_never_shown(
         self, world: World, files: Files, caplog: pytest.LogCaptureFixture
@@ -312,13 +338,6 @@ class ReceiptContract:
                 attempt()
             assert "wrong-and-still-secret" not in repr(raised.value) + str(raised.value)
         assert "wrong-and-still-secret" not in caplog.text + repr(destination)
-
-    def test_an_unknown_model_is_misconfigured(self, world: World, files: Files) -> None:
-        destination = world.destination(model="nobody-registered-it")
-        with pytest.raises(Misconfigured, match="nobody-registered-it"):
-            destination.check(INFERENCES, self.columns)
-        with pytest.raises(Misconfigured, match="nobody-registered-it"):
-            destination.send(INFERENCES, files.upload([inference(1)]))
 
     def test_a_refused_connection_is_retryable(self, world: World, files: Files) -> None:
         with socket.socket() as bound:
@@ -353,11 +372,19 @@ class DestinationContract(ReceiptContract):
         return [
             lambda: destination.counts(INFERENCES, Range(HOUR, HOUR + 1)),
             lambda: list(destination.ids(INFERENCES, DAY_US)),
+            lambda: list(destination.labels(DAY_US)),
             lambda: destination.send_rows(INFERENCES, [inference(1)]),
         ]
 
     def shown(self, destination: Destination, ids: Sequence[str]) -> bool:
         return all_ids(destination, DAY_US) == list(ids)
+
+    def test_an_unknown_model_is_misconfigured(self, world: World, files: Files) -> None:
+        destination = world.destination(model="nobody-registered-it")
+        with pytest.raises(Misconfigured, match="nobody-registered-it"):
+            destination.check(INFERENCES, self.columns)
+        with pytest.raises(Misconfigured, match="nobody-registered-it"):
+            destination.send(INFERENCES, files.upload([inference(1)]))
 
     # -- sending files
 
@@ -365,19 +392,77 @@ class DestinationContract(ReceiptContract):
         destination = world.destination()
         destination.send(INFERENCES, files.upload(map(inference, range(4))))
         assert world.stored() == 4
-        labels = [
-            {
-                "partner_inference_id": f"flight-{n:06}",
-                "ground_truth_timestamp": START + timedelta(hours=n),
-                "late": n > 1,
-            }
-            for n in range(4)
-        ]
+        labels = [label(n, late=n > 1, hours=n) for n in range(4)]
         assert destination.send(LABELS, files.upload(labels[:2], stream=LABELS)).accepted == 2
         assert [answer.accepted for answer in destination.send_rows(LABELS, labels[2:])] == [True, True]
         world.stored()
         assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + n: 1 for n in range(4)}
         assert sorted(all_ids(destination, DAY_US, LABELS)) == [f"flight-{n:06}" for n in range(4)]
+        assert all_labels(destination, DAY_US) == {
+            f"flight-{n:06}": (START + timedelta(hours=n), n > 1) for n in range(4)
+        }
+
+    def test_labels_show_which_value_is_there(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload(map(inference, range(3))))
+        assert world.stored() == 3
+        destination.send(LABELS, files.upload([label(n, late=False) for n in range(3)], stream=LABELS))
+        world.stored()
+        ids = sorted(all_ids(destination, DAY_US, LABELS))
+        changed = [label(1, late=True), label(2, late=True, hours=5)]
+        destination.send(LABELS, files.upload(changed[:1], stream=LABELS))
+        assert [answer.accepted for answer in destination.send_rows(LABELS, changed[1:])] == [True]
+        world.stored()
+        assert sorted(all_ids(destination, DAY_US, LABELS)) == ids
+        at, later = START + timedelta(hours=1), START + timedelta(hours=5)
+        everything = {"flight-000000": (at, False), "flight-000001": (at, True), "flight-000002": (later, True)}
+        assert all_labels(destination, DAY_US) == everything
+        hours = [Range((HOUR + n) * HOUR_US, (HOUR + n + 1) * HOUR_US) for n in (1, 2, 5)]
+        assert [sorted(all_labels(destination, hour)) for hour in hours] == [ids[:2], [], ids[2:]]
+        assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + 1: 2, HOUR + 5: 1}
+
+    def test_a_label_sent_again_changes_nothing(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload(map(inference, range(2))))
+        world.stored()
+        labels = [label(n, late=True) for n in range(2)]
+        for _ in range(2):
+            assert destination.send(LABELS, files.upload(labels, stream=LABELS)).accepted == 2
+            assert all(one.accepted or one.already_there for one in destination.send_rows(LABELS, labels))
+        world.stored()
+        assert sorted(all_ids(destination, DAY_US, LABELS)) == ["flight-000000", "flight-000001"]
+        assert destination.counts(LABELS, Range(HOUR, HOUR + 24)) == {HOUR + 1: 2}
+
+    def test_a_label_without_its_inference_is_refused_by_its_id(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload([inference(1)]))
+        world.stored()
+        labels = [label(0, late=True), label(1, late=True), label(1, late=None)]
+        answers = destination.send_rows(LABELS, labels)
+        assert [answer.partner_inference_id for answer in answers] == [row["partner_inference_id"] for row in labels]
+        assert [(one.accepted, one.already_there, one.no_inference) for one in answers] == [
+            (False, False, True),
+            (True, False, False),
+            (False, False, False),
+        ]
+        assert "late" in answers[2].message
+        receipt = destination.send(LABELS, files.upload(labels[:2], stream=LABELS))
+        assert receipt.accepted + receipt.failed == 2
+        world.stored()
+        assert list(all_labels(destination, DAY_US)) == ["flight-000001"]
+
+    def test_a_lost_reply_to_labels_is_unknown_and_their_values_tell(self, world: World, files: Files) -> None:
+        destination = world.destination()
+        destination.send(INFERENCES, files.upload(map(inference, range(2))))
+        world.stored()
+        world.lose_reply()
+        with pytest.raises(Unknown):
+            destination.send(LABELS, files.upload([label(0, late=True)], stream=LABELS))
+        with pytest.raises(Unknown):
+            destination.send_rows(LABELS, [label(1, late=False)])
+        world.stored()
+        at = START + timedelta(hours=1)
+        assert all_labels(destination, DAY_US) == {"flight-000000": (at, True), "flight-000001": (at, False)}
 
     # -- sending rows
 
@@ -450,8 +535,9 @@ class DestinationContract(ReceiptContract):
                 found |= inside
             assert len(found) == 40 or width == 1
 
-    def test_ids_of_a_window_without_rows_are_none(self, world: World) -> None:
+    def test_a_window_without_rows_has_no_ids_and_no_labels(self, world: World) -> None:
         assert all_ids(world.destination(), DAY_US) == []
+        assert all_labels(world.destination(), DAY_US) == {}
 
 
 def as_source(options: Mapping[str, object]) -> str:

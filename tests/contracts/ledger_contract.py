@@ -35,6 +35,7 @@ from tidepost.model import (
     DeliveryState,
     Lease,
     Part,
+    Pause,
     Proof,
     Request,
     ScanKind,
@@ -100,12 +101,12 @@ def part(number: int, hours: dict[int, int]) -> Part:
     )
 
 
-def draft(of: Cut, *parts: Part, held: str | None = None, **tally: Any) -> Slice:
+def draft(of: Cut, *parts: Part, held: str | None = None, joined: tuple[int, ...] = (), **tally: Any) -> Slice:
     rows = sum(one.rows for one in parts)
     rejected = tally.get("rejected", {})
-    dropped = sum(tally.get(name, 0) for name in ("duplicates", "known"))
+    dropped = sum(tally.get(name, 0) for name in ("duplicates", "known", "superseded", "waiting"))
     counted = Tally(rows + dropped + sum(rejected.values()), rows, **tally)
-    return Slice(0, of.id, of.kind, of.range, parts, counted, of.lane, held)
+    return Slice(0, of.id, of.kind, of.range, parts, counted, of.lane, held, joined)
 
 
 def seen(rows: int) -> Tally:
@@ -117,10 +118,10 @@ def lease_cut(ledger: SqlLedger, of: Cut, owner: str = "worker") -> Lease:
     return ledger.leases.take("cut", of.id, owner, 60)
 
 
-def begin(ledger: SqlLedger, of: Cut, *parts: Part, held: str | None = None, **tally: Any) -> Slice:
+def begin(ledger: SqlLedger, of: Cut, *parts: Part, **more: Any) -> Slice:
     stream, lease = stream_of(ledger), lease_cut(ledger, of)
     try:
-        return ledger.slices.begin(lease, stream, draft(of, *parts, held=held, **tally), stream.published, COLUMNS)
+        return ledger.slices.begin(lease, stream, draft(of, *parts, **more), stream.published, COLUMNS)
     finally:
         ledger.leases.release(lease)
 
@@ -339,6 +340,42 @@ class LedgerContract:
         publish(ledger, one)
         coverage = ledger.plans.coverage(stream_of(ledger))
         assert (coverage.scanned, coverage.planned) == ({"": Ranges((Range(0, 10),))}, {})
+
+    def test_what_is_left_is_open_and_of_a_request_that_nobody_worked_on_for_long(
+        self, ledger: SqlLedger, clock: Clock
+    ) -> None:
+        first = plan(ledger, cut(0, 10), cut(10, 20))
+        clock.now += 50
+        second = plan(ledger, cut(20, 30))
+        stream = stream_of(ledger)
+        assert ledger.plans.left(stream, 51) == ()
+        assert ledger.plans.left(stream, 50) == first
+        publish(ledger, first[0])
+        assert ledger.plans.left(stream, 50) == (), "one of its cuts was done just now"
+        clock.now += 60
+        assert ledger.plans.left(stream, 50) == (first[1], *second)
+
+    def test_tallies_and_deliveries_are_those_of_the_cuts_that_were_asked_about(self, ledger: SqlLedger) -> None:
+        first, second, third = plan(ledger, cut(0, 10), cut(10, 20), cut(20, 30))
+        stream = stream_of(ledger)
+        one = publish(ledger, first, to=("arthur", "arize"), duplicates=2, rejected={"bad": 1})
+        other = publish(ledger, second)
+        assert [each.destination for each in ledger.deliveries.of(stream, [first.id])] == ["arthur", "arize"]
+        assert ledger.deliveries.of(stream, [first.id, second.id, third.id])[0] == one
+        assert ledger.deliveries.of(stream, [second.id, third.id]) == (other,)
+        assert ledger.deliveries.of(stream, []) == ()
+        assert ledger.plans.tallies(stream, [first.id, third.id]) == {
+            first.id: Tally(6, 3, duplicates=2, rejected={"bad": 1})
+        }
+
+    def test_since_when_a_delivery_is_unknown_stays_until_it_changes(self, ledger: SqlLedger, clock: Clock) -> None:
+        (one,) = plan(ledger, cut(0, 10))
+        delivery = publish(ledger, one)
+        assert delivery.unknown is None
+        delivery = move(ledger, delivery, DeliveryState.SENDING, DeliveryState.UNKNOWN)
+        clock.now += 100
+        assert ledger.deliveries.current(delivery).unknown == clock.now - 100
+        assert move(ledger, delivery, DeliveryState.SENT).unknown is None
 
     def test_a_cut_that_is_done_leaves_a_bucket_in_place_of_those_it_meets(self, ledger: SqlLedger) -> None:
         ends = [(-10, 0), (0, 10), (10, 20), (20, 30)]
@@ -612,6 +649,8 @@ class LedgerContract:
             duplicates=4,
             rejected={"no id": 2, "changed_after_sent": 1},
             null_cursors=3,
+            superseded=6,
+            waiting=5,
         )
         assert another_connection_to_the_same_ledger.slices.publishing(stream_of(ledger)) == begun
 
@@ -621,6 +660,28 @@ class LedgerContract:
         assert (stream_of(ledger).allotted, stream_of(ledger).published) == (1, 0)
         ledger.slices.withdraw(stream_of(ledger), begun.sequence)
         assert stream_of(ledger).allotted == 1
+
+    def test_the_cuts_of_published_slices_are_told_with_the_version_that_they_are_of(self, ledger: SqlLedger) -> None:
+        one, two, three, four = plan(ledger, *[cut(n, n + 1) for n in range(4)])
+        publish(ledger, two, joined=(3, 7))
+        publish(ledger, one, joined=(-1, 8))
+        publish(ledger, four)
+        begun = begin(ledger, three, part(0, {5: 2}), joined=(3, 7, 8))
+        stream = stream_of(ledger)
+        assert ledger.slices.publishing(stream) == begun
+        assert begun.joined == (3, 7, 8)
+        told = {days: ledger.slices.cuts(stream, days) for days in map(frozenset, ((), (7,), (4, 6), (-1, 3)))}
+        assert {version for version, _ in told.values()} == {3}
+        assert [dict(found) for _, found in told.values()] == [{}, {two.id: 1}, {}, {two.id: 1, one.id: 2}]
+
+    def test_a_summary_tells_what_of_labels_is_held_and_what_was_taken_up_again(self, ledger: SqlLedger) -> None:
+        first, second = plan(ledger, cut(0, 1), cut(7, 8, lane="held"))
+        publish(ledger, first, waiting=5, superseded=2)
+        (summary,) = ledger.reports.summary("flights")
+        assert (summary.waiting, summary.superseded) == (5, 2)
+        publish(ledger, second, part(0, {5: 3}), waiting=2)
+        (summary,) = ledger.reports.summary("flights")
+        assert summary.waiting == 2
 
     def test_a_slice_that_is_being_published_is_not_published(self, ledger: SqlLedger) -> None:
         (one,) = plan(ledger, cut(0, 10))
@@ -1063,6 +1124,24 @@ class LedgerContract:
             ]
         )
         assert sum(answers) == len(ledger.deliveries.open(stream, "arize")) == 5
+
+    def test_a_pause_is_of_one_job_and_one_destination_and_its_end_and_beginning_are_in_the_audit(
+        self, ledger: SqlLedger, another_connection_to_the_same_ledger: SqlLedger
+    ) -> None:
+        restore, pause = SqlRestore(ledger), Pause("ada", 5.0, "its key is renewed")
+        began = AuditEntry(5.0, "ada", "paused arize", "sending", "paused", "its key is renewed")
+        restore.pause("flights", "arize", pause, began)
+        with pytest.raises(Outdated, match="arize is paused already for flights"):
+            restore.pause("flights", "arize", pause, began)
+        elsewhere = another_connection_to_the_same_ledger.deliveries
+        assert elsewhere.paused("flights") == {"arize": pause}
+        assert elsewhere.paused("others") == {}
+        ended = AuditEntry(6.0, "bob", "resumed arize", "paused", "sending", "")
+        restore.pause("flights", "arize", None, ended)
+        with pytest.raises(Outdated, match="arize is not paused for flights"):
+            restore.pause("flights", "arize", None, ended)
+        assert elsewhere.paused("flights") == {}
+        assert {entry.what for entry in ledger.reports.audit("flights")} == {"paused arize", "resumed arize"}
 
     def test_a_released_slice_is_to_be_delivered_and_the_audit_tells_who_and_why(
         self, ledger: SqlLedger, clock: Clock

@@ -25,6 +25,7 @@ from tests.contracts.destination_contract import (
     all_ids,
     as_source,
     inference,
+    label,
 )
 
 from tidepost.destinations import arthur_query
@@ -331,6 +332,51 @@ def test_ids_are_asked_for_in_ever_smaller_windows(
     assert all_ids(world.arthur(), Range(DAY_US.start + 300_000, DAY_US.end)) == ids[300:]
     assert all_ids(world.arthur(), Range(DAY_US.start, DAY_US.start + 300_000)) == ids[:300]
     assert all_ids(world.arthur(), Range(DAY_US.start + HOUR_US, DAY_US.end)) == ids[400:]
+
+
+def test_labels_have_the_types_of_their_attributes(sandbox: SandboxProcess, files: Files, tmp_path: Path) -> None:
+    stage = "GROUND_TRUTH"
+    more = (("delay", "FLOAT", stage), ("gate", "STRING", stage), ("n", "INTEGER", stage), ("at", "TIMESTAMP", stage))
+    world = ArthurWorld(sandbox, more=more)
+    destination = world.arthur()
+    destination.send(INFERENCES, Files(world, tmp_path).upload([inference(1), inference(2)]))
+    world.stored()
+    at = START + timedelta(hours=7, microseconds=123_456)
+    labels = [
+        label(1, late=False, delay=0, gate="", n=2**53 + 1, at=at),
+        label(2, late=True, delay=0.1, gate="später", n=0, at=at),
+    ]
+    assert all(answer.accepted for answer in destination.send_rows(LABELS, labels))
+    (table,) = destination.labels(DAY_US)
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "partner_inference_id": "string",
+        "ground_truth_timestamp": "timestamp[ms, tz=UTC]",
+        "late": "bool",
+        "delay": "double",
+        "gate": "string",
+        "n": "int64",
+        "at": "timestamp[ms, tz=UTC]",
+    }
+    shown = at.replace(microsecond=123_000)
+    assert sorted(table.to_pylist(), key=lambda row: row["partner_inference_id"]) == [
+        row | {"at": shown} for row in labels
+    ]
+    world.close()
+
+
+def test_labels_are_asked_for_in_ever_smaller_windows(
+    world: ArthurWorld, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arthur_query, "MOST_IDS", 50)
+    world.arthur().send(INFERENCES, files.upload(map(inference, range(120))))
+    world.stored()
+    labels = [label(n, late=n % 2 == 0, hours=n // 60) for n in range(120)]
+    world.arthur().send(LABELS, files.upload(labels, stream=LABELS))
+    world.stored()
+    tables = list(world.arthur().labels(DAY_US))
+    assert max(len(table) for table in tables) <= 50
+    rows = [row for table in tables for row in table.to_pylist()]
+    assert sorted(rows, key=lambda row: row["partner_inference_id"]) == labels
 
 
 def test_an_id_that_arrived_twice_is_given_twice(world: ArthurWorld, files: Files) -> None:

@@ -346,7 +346,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlLedger]:
             "CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS "
             f"(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY}) SELECT i FROM n",
             f"INSERT INTO cuts SELECT i, 1, 1, i, '', 'incremental', {text('i * 10')}, {text('i * 10 + 10')}, "
-            "7, 'done', 8, 7, 0, 0, 0, '1', 0.0, i, i FROM n",
+            "7, 'done', 8, 7, 0, 0, 0, 0, 0, '1', 0.0, i, i FROM n",
             f"INSERT INTO buckets SELECT 1, '', {text('i * 10')}, {text('i * 10 + 10')}, 8, '1' FROM n",
             "INSERT INTO cut_rejects SELECT i, 'no id', 1, 1 FROM n",
             f"INSERT INTO slices SELECT 1, i, i, 'published', NULL, 7, 100, i * {ten_minutes}, "

@@ -14,7 +14,7 @@ from tests.postgres import kill_all
 
 from tidepost.model import Request, ScanKind
 from tidepost.project import load_project
-from tidepost.run import run
+from tidepost.run import run, streams
 from tidepost.wire import ledger_of, wire
 
 
@@ -51,11 +51,13 @@ def work(job: Job, told: Queue[list[str]]) -> None:
     project = load_project(job.root)
     ledger = ledger_of(project)
     world = wire(project, project.job("flights"), ledger, clock=lambda: job.now)
-    outcome = run(world, Request(job.key, ScanKind.INCREMENTAL), notice=lambda event: None, stop=threading.Event())
+    request, stop = Request(job.key, ScanKind.INCREMENTAL), threading.Event()
+    outcomes = [run(one, request, notice=lambda event: None, stop=stop) for one in streams(world)]
     ledger.close()
     told.put(fuse.passed)
     told.close()
     told.join_thread()
-    worst = outcome.worst()
-    if worst is not None:
-        raise worst
+    for outcome in outcomes:
+        worst = outcome.worst()
+        if worst is not None:
+            raise worst

@@ -128,8 +128,8 @@ def no_person() -> None:
     plain = Confirmer._unheard
 
     def unheard(self: Confirmer, parcel: Parcel) -> bool:
-        to = self.job.destination.model_copy(update={"on_unknown": "resend"})
-        self.job = self.job.model_copy(update={"destination": to})
+        to = tuple(one.model_copy(update={"on_unknown": "resend"}) for one in self.job.destinations)
+        self.job = self.job.model_copy(update={"destinations": to})
         return plain(self, parcel)
 
     Confirmer._unheard = unheard  # type: ignore[method-assign]

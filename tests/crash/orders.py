@@ -168,12 +168,12 @@ def _set(snare: Snare) -> None:
 
 
 def _show_no_more_than(proof: Proof) -> None:
-    plain = wire.destination_of
+    plain = wire.destinations_of
 
-    def less(*arguments: Any, **named: Any) -> Showing:
-        return Showing(plain(*arguments, **named), proof)
+    def less(*arguments: Any, **named: Any) -> tuple[Showing, ...]:
+        return tuple(Showing(one, proof) for one in plain(*arguments, **named))
 
-    wire.destination_of = less
+    wire.destinations_of = less
 
 
 def _fail_fsync(number: int) -> None:

@@ -26,7 +26,8 @@ import yaml
 import tidepost.demo
 from tidepost.demo import fit, nycflights
 from tidepost.demo.delay_model import DelayModel
-from tidepost.demo.flights import END_OF_DATA, NEW_YORK, START, LogSummary, day_start, write_log
+from tidepost.demo.flights import END_OF_DATA, NEW_YORK, START, day_start, write_log
+from tidepost.demo.growing import LogSummary
 from tidepost.errors import Misconfigured
 
 PACKAGE = Path(tidepost.demo.__file__).parent
@@ -457,6 +458,13 @@ class TestTheProject:
         named += re.findall(r"{(\w+)}", mapping["partner_inference_id"])
         assert set(named) <= set(COLUMNS)
 
+    def test_reads_labels_that_landings_have(self, job: dict[str, Any]) -> None:
+        truth = job["ground_truth"]
+        named = [truth["cursor"]["column"], truth["ground_truth_timestamp"], *truth["attributes"]]
+        named += [truth["files"]["known_at"], *re.findall(r"{(\w+)}", job["mapping"]["partner_inference_id"])]
+        assert set(named) <= {"landed_at", "carrier", "flight", "origin", "date", "arr_delay", "late"}
+        assert truth["cursor"]["start"] == START
+
     def test_gives_the_model_its_inputs(self, job: dict[str, Any]) -> None:
         assert job["mapping"]["inputs"] == [
             "carrier",
@@ -491,7 +499,7 @@ class TestTheProject:
             "PIPELINE_INPUT": job["mapping"]["inputs"],
             "PREDICTED_VALUE": job["mapping"]["predictions"],
             "NON_INPUT_DATA": job["mapping"]["non_inputs"],
-            "GROUND_TRUTH_CLASS": ["late"],
+            "GROUND_TRUTH_CLASS": job["ground_truth"]["attributes"],
         }
         assert len(attributes) == sum(len(names) for names in stages.values())
 

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -36,6 +36,8 @@ from tests.integration.raw_server import (
 from tidepost import __version__
 from tidepost.destinations import connection, transport
 from tidepost.destinations.arthur import ArthurDestination, ArthurOptions
+from tidepost.destinations.arthur_labels import labels
+from tidepost.destinations.arthur_model import Attribute, Model
 from tidepost.errors import LeaseLost, Misconfigured, Refused, Retryable, Unknown
 from tidepost.model import Receipt, StreamName
 from tidepost.ports import Upload, unguarded
@@ -892,3 +894,99 @@ def test_a_list_of_ids_that_was_cut_short_is_not_believed(make: Make) -> None:
             {"property": "inference_timestamp", "comparator": "lt", "value": "2013-01-03T06:00:00.000Z"},
         ],
     }
+
+
+def test_labels_are_asked_for_with_their_values(make: Make) -> None:
+    hour = int(datetime(2013, 1, 3, 5, tzinfo=UTC).timestamp()) // 3600
+    counted = {"query_result": [{"bucket": "2013-01-03T05:00:00.000Z", "rows": 1}]}
+    shown = {"partner_inference_id": "a", "ground_truth_timestamp": "2013-01-03T05:00:00.250Z", "late": False}
+    with RawServer(answering(200, counted), answering(200, {"query_result": [shown]})) as server:
+        (table,) = make(server).labels(Range(hour * 3_600_000_000, (hour + 1) * 3_600_000_000))
+    assert table.to_pylist() == [
+        shown | {"ground_truth_timestamp": datetime(2013, 1, 3, 5, 0, 0, 250_000, tzinfo=UTC)}
+    ]
+    assert json.loads(server.sent[1].content) == {
+        "select": [
+            {"property": "partner_inference_id"},
+            {"property": "ground_truth_timestamp"},
+            {"property": "late"},
+        ],
+        "from": "ground_truth",
+        "filter": [
+            {"property": "ground_truth_timestamp", "comparator": "gte", "value": "2013-01-03T05:00:00.000Z"},
+            {"property": "ground_truth_timestamp", "comparator": "lt", "value": "2013-01-03T06:00:00.000Z"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"late": 0}, "a value of late in the platform's answer is no BOOLEAN"),
+        ({"late": "false"}, "a value of late in the platform's answer is no BOOLEAN"),
+        ({"partner_inference_id": 7}, "not a text"),
+        ({"ground_truth_timestamp": None}, "makes no sense"),
+    ],
+)
+def test_labels_that_make_no_sense_are_asked_for_again_later(
+    make: Make, changes: Mapping[str, object], message: str
+) -> None:
+    counted = {"query_result": [{"bucket": "2013-01-03T05:00:00.000Z", "rows": 1}]}
+    shown = {"partner_inference_id": "a", "ground_truth_timestamp": "2013-01-03T05:00:00.000Z", "late": None}
+    start = int(datetime(2013, 1, 3, 5, tzinfo=UTC).timestamp()) * 1_000_000
+    answers = [answering(200, counted), answering(200, {"query_result": [{**shown, **changes}]})]
+    with RawServer(*answers) as server, pytest.raises(Retryable, match=message):
+        list(make(server).labels(Range(start, start + 1)))
+
+
+@pytest.mark.parametrize(
+    ("value_type", "given", "shown"),
+    [
+        ("INTEGER", 1.0, 1),
+        ("INTEGER", 1.5, None),
+        ("INTEGER", True, None),
+        ("INTEGER", float("inf"), None),
+        ("INTEGER", 2**63, None),
+        ("FLOAT", 0, 0.0),
+        ("FLOAT", False, None),
+        ("STRING", "", ""),
+        ("STRING", 5, None),
+        ("TIMESTAMP", "yesterday", None),
+    ],
+)
+def test_a_label_is_of_its_attributes_type_or_not_believed(value_type: str, given: object, shown: object) -> None:
+    model = Model(MODEL, "Ready", False, {"gt": Attribute("gt", value_type, "GROUND_TRUTH")})
+    row = {"partner_inference_id": "a", "ground_truth_timestamp": "2013-01-03T05:00:00Z", "gt": given}
+    answers = iter(([{"bucket": "1970-01-01T00:00:00Z", "rows": 1}], [row]))
+    asked = labels(model, Range(0, 1), lambda _: next(answers))
+    if shown is None:
+        with pytest.raises(Retryable, match="makes no sense" if value_type == "TIMESTAMP" else f"no {value_type}"):
+            next(asked)
+    else:
+        (found,) = next(asked).column("gt").to_pylist()
+        assert (found, type(found)) == (shown, type(shown))
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ({"status": 404, "message": "?"}, True),
+        ({"status": 400, "message": "Inference with partner_inference_id a does not exist"}, True),
+        ({"status": 400, "message": "no inference found"}, True),
+        ({"status": 400, "message": "late must be a BOOLEAN"}, False),
+        ({"status": 200, "message": "success"}, False),
+    ],
+)
+def test_a_label_without_an_inference_is_told_from_one_that_is_wrong(
+    make: Make, result: Mapping[str, object], expected: bool
+) -> None:
+    good = int(result["status"] == 200)
+    answer = {"counts": {"success": good, "failure": 1 - good, "total": 1}, "results": [result]}
+    row = {
+        "partner_inference_id": "a",
+        "ground_truth_timestamp": datetime(2013, 1, 3, 5, tzinfo=UTC),
+        "late": False,
+    }
+    with RawServer(answering(207, answer)) as server:
+        (told,) = make(server).send_rows(LABELS, [row])
+    assert (told.accepted, told.no_inference) == (bool(good), expected)

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from tests.kafka import COLUMNS, Kafka, Reading, message
+from tests.labels import label, labels, of_labels, run_both, shown
 from tests.world import World, row, rows, said
 
 from tidepost.errors import Misconfigured, Retryable
@@ -198,6 +199,29 @@ def test_the_groups_offsets_follow_the_mark(world: World, kafka: Kafka, reading:
     world.run()
     assert kafka.committed(topic) == 20
     assert world.everything_arrived_once(20)
+
+
+def test_labels_join_inferences_of_a_topic(world: World, kafka: Kafka, reading: Reading) -> None:
+    of_labels(world)
+    topic = reading(partitions=2)
+    kafka.send(topic, messages(3))
+    labels(world, "monday", [label(1, 0), label(7, 15)])
+    run_both(world)
+    assert shown(world) == {"r000001": 0}
+    kafka.send(topic, messages(1, first=7), partition=1)
+    run_both(world)
+    assert shown(world) == {"r000001": 0, "r000007": 15}
+    assert kafka.committed(topic) == 3
+    assert scanned(world)[f"{topic}/1"] == [(0, 1)]
+
+
+def test_labels_are_no_topic(world: World, kafka: Kafka, reading: Reading) -> None:
+    topic = {"bootstrap": "${KAFKA}", "topic": reading(), "columns": COLUMNS}
+    of_labels(world, source={"kafka": topic}, cursor={"column": "offset", "start": 0})
+    with pytest.raises(
+        Misconfigured, match=r"ground_truth\.source\.kafka: has offsets, which do not say which label"
+    ):
+        world.project.job("flights")
 
 
 def test_a_backfill_reads_offsets_again_and_sends_nothing_twice(world: World, kafka: Kafka, reading: Reading) -> None:

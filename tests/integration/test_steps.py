@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -125,6 +125,17 @@ def test_a_request_takes_so_many_cuts_and_tells_that_more_remain(world: World) -
     assert set(second.cuts) < set(third.cuts)
 
 
+def test_a_range_that_was_given_up_is_finished_by_a_run_that_takes_what_is_new(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.log("monday", rows(100, every=20))
+    (cut,) = begin(world, "range", window=between(START, after(days=1))).cuts
+    assert begin(world, "another range", window=between(START, after(days=1))).cuts != (cut,)
+    assert cut not in begin(world, "new").cuts
+    monkeypatch.setattr(steps, "GIVEN_UP", 0.0)
+    assert cut in begin(world, "later").cuts
+
+
 def test_what_remains_of_a_range_is_the_next_request_s(world: World) -> None:
     world.define(limits={"cut_rows": 100})
     world.log("monday", rows(500, every=20))
@@ -156,6 +167,20 @@ def test_processes_upload_the_cuts_of_one_plan_side_by_side_with_a_run(world: Wo
     eventually(lambda: not settle(world, cuts).unfinished)
     finished(world)
     assert world.everything_arrived_once(800)
+
+
+def test_processes_share_nothing_but_a_ledger_in_postgresql_and_staging_on_s3(
+    world: World, new_ledger: Callable[[], str], new_place: Callable[[], str]
+) -> None:
+    (world.root / "tidepost.yaml").write_text(f"version: 1\nledger: {new_ledger()}\nstaging: {new_place()}\n")
+    world.define(limits={"cut_rows": 100})
+    world.log("monday", rows(300, every=20))
+    cuts = begin(world).cuts
+    with uploading(world, *cuts[:2]) as one, uploading(world, *cuts[1:]) as other:
+        found = told(one), told(other)
+    assert all(each["errors"] == [] for each in found), found
+    assert finished(world, cuts).arrived == 300
+    assert world.everything_arrived_once(300)
 
 
 def test_a_cut_that_another_process_works_on_is_told_of_and_not_waited_for(world: World) -> None:

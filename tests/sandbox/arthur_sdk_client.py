@@ -37,14 +37,14 @@ def frame(first: int, rows: int) -> Any:
     )
 
 
-def labels(first: int, rows: int) -> Any:
-    """Ground truth of the same ids."""
+def labels(first: int, rows: int, *, shift: int = 0) -> Any:
+    """Ground truth of the same ids; shifted, of other values."""
     numbers = range(first, first + rows)
     return pd.DataFrame(
         {
             "partner_inference_id": [f"flight-{number}" for number in numbers],
             "ground_truth_timestamp": [START + timedelta(days=2)] * rows,
-            "actual_delay": [float(number % 5) for number in numbers],
+            "actual_delay": [float((number + shift) % 5) for number in numbers],
         }
     )
 
@@ -108,6 +108,43 @@ def streaming(arthur: Any, url: str, directory: Path) -> dict[str, Any]:
     return seen
 
 
+def ground_truth(arthur: Any, url: str, directory: Path) -> dict[str, Any]:
+    """The life of labels: by rows, frame and directory; unknown ids; changed values; what is asked of them."""
+    model = register(arthur, "sdk ground truth", is_batch=False)
+    model.send_inferences(frame(0, 12).to_dict("records"))
+    seen: dict[str, Any] = {"rows": model.update_inference_ground_truths(labels(0, 3))["counts"]}
+    stranger = labels(2, 1).assign(partner_inference_id="stranger")
+    unknown = model.update_inference_ground_truths(pd.concat([labels(3, 1), stranger]), fail_silently=True)
+    seen["unknown row"] = [unknown["counts"], unknown["results"][1]]
+    seen["frame"] = model.send_bulk_ground_truths(data=labels(4, 2))
+    seen["unknown in a frame"] = model.send_bulk_ground_truths(data=pd.concat([labels(6, 2), stranger]))
+    labels(8, 2).to_parquet(directory / "labels.parquet")
+    rows = [
+        {
+            "partner_inference_id": row["partner_inference_id"],
+            "ground_truth_timestamp": row["ground_truth_timestamp"].isoformat(),
+            "ground_truth_data": {"actual_delay": row["actual_delay"]},
+        }
+        for row in labels(10, 1).to_dict("records")
+    ]
+    (directory / "labels.json").write_text(json.dumps(rows))
+    seen["directory"] = model.send_bulk_ground_truths(directory_path=str(directory))
+    wait_until_loaded(url)
+    seen["changed by rows"] = model.update_inference_ground_truths(labels(0, 1, shift=1))["counts"]
+    seen["changed by file"] = model.send_bulk_ground_truths(data=labels(1, 1, shift=1))["counts"]
+    wait_until_loaded(url)
+    model.await_inferences(min_count=11)
+    seen["labelled"] = model.query({**COUNT, "from": "ground_truth"})
+    select = [{"property": "partner_inference_id"}, {"property": "actual_delay"}]
+    shown = model.query({"select": select, "from": "ground_truth"})
+    seen["values"] = {row["partner_inference_id"]: row["actual_delay"] for row in shown}
+    known_at = {"property": "ground_truth_timestamp", "time_interval": "hour"}
+    hour = {"function": "roundTimestamp", "alias": "hour", "parameters": known_at}
+    by_hour = {"select": [hour, *COUNT["select"]], "from": "ground_truth", "group_by": [{"alias": "hour"}]}
+    seen["by hour"] = model.query(by_hour)
+    return seen
+
+
 def batches(arthur: Any, url: str) -> dict[str, Any]:
     """A batch model: the SDK closes a batch after it sent it."""
     model = register(arthur, "sdk batches", is_batch=True)
@@ -124,9 +161,11 @@ def main(url: str, directory: Path) -> None:
     """Runs everything and prints what was seen."""
     arthur = ArthurAI(url=url, access_key="an-access-key", allow_insecure=True)
     logged_in = ArthurAI(url=url, login="ada", password="an-access-key", allow_insecure=True)
+    (directory / "labels").mkdir()
     seen = {
         "streaming": streaming(arthur, url, directory),
         "batches": batches(logged_in, url),
+        "ground truth": ground_truth(arthur, url, directory / "labels"),
     }
     print(json.dumps(seen), flush=True)
 

@@ -77,9 +77,9 @@ class Client:
                 del target[key]
         return row
 
-    def label(self, name: str, value: object = 1) -> dict[str, Any]:
-        """Ground truth as JSON."""
-        known_at = (START + timedelta(days=1)).isoformat()
+    def label(self, name: str, value: object = 1, *, hours: float = 0) -> dict[str, Any]:
+        """Ground truth as JSON, known a day and some hours after the start."""
+        known_at = (START + timedelta(days=1, hours=hours)).isoformat()
         return {
             "partner_inference_id": name,
             "ground_truth_timestamp": known_at,

@@ -61,6 +61,35 @@ def test_it_asks_what_arrived(seen: dict[str, dict[str, Any]]) -> None:
     assert seen["streaming"]["enrichments"] == ["anomaly_detection", "bias_mitigation", "explainability", "hotspots"]
 
 
+def counts(success: int, failure: int = 0) -> dict[str, int]:
+    return {"success": success, "failure": failure, "total": success + failure}
+
+
+def test_it_sends_labels_by_rows_frames_and_directories(seen: dict[str, dict[str, Any]]) -> None:
+    labels = seen["ground truth"]
+    assert labels["rows"] == counts(3)
+    assert labels["frame"] == {"counts": counts(2), "failures": [[]]}
+    assert labels["directory"]["counts"] == counts(3)
+
+
+def test_it_hears_of_labels_without_an_inference_by_row_or_as_a_count(seen: dict[str, dict[str, Any]]) -> None:
+    answered, refused = seen["ground truth"]["unknown row"]
+    assert answered == counts(1, 1)
+    assert refused == {"message": "no inference has this partner_inference_id", "status": 404}
+    by_file = seen["ground truth"]["unknown in a frame"]
+    assert by_file["counts"] == counts(2, 1)
+    assert by_file["failures"] == [[{"message": "1 rows: no inference has this partner_inference_id", "status": 404}]]
+
+
+def test_it_changes_labels_and_asks_for_their_values(seen: dict[str, dict[str, Any]]) -> None:
+    labels = seen["ground truth"]
+    assert labels["changed by rows"] == labels["changed by file"] == counts(1)
+    assert labels["labelled"] == [{"count": 11}]
+    assert labels["by hour"] == [{"hour": "2024-05-03T00:00:00.000Z", "count": 11}]
+    unchanged = {f"flight-{number}": float(number % 5) for number in range(2, 11)}
+    assert labels["values"] == {"flight-0": 1.0, "flight-1": 2.0, **unchanged}
+
+
 def test_it_archives_a_model(seen: dict[str, dict[str, Any]]) -> None:
     assert seen["streaming"]["archived"] is True
 

@@ -163,6 +163,7 @@ def test_settings_show_what_is_in_force_and_never_the_key(sandbox: SandboxProces
         "loading_rate": None,
         "provisioning_delay": 0.0,
         "seed": 0,
+        "now": None,
     }
 
 

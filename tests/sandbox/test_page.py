@@ -31,11 +31,14 @@ def test_the_page_says_what_it_is_and_shows_what_arrived(
     sandbox.fault(Fault("throttle", kind="file", count=2))
     page = page_of(sandbox)
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", page)
-    assert "it is not Arthur" in text
-    assert re.search(r"rows\s+1,200\s+labels\s+1\s+repeats offered\s+1\s+ids stored twice\s+0", text)
+    assert "it is neither" in text
+    assert re.search(
+        r"rows\s+1,200\s+labelled\s+1\s+unlabelled\s+1,199\s+repeats offered\s+1\s+ids stored twice\s+0", text
+    )
     assert "throttle on file requests, share 1, 2 more" in text
     assert f"/api/v3/models/{api.model_id}/inferences" in text
-    assert page.count("<rect") == 92
+    assert page.count("<rect class=bare") == 92
+    assert page.count(" 0 labelled") == 92
     assert "2024-12-31" in page or "2025" in page
 
 

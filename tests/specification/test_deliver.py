@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import pyarrow as pa
 import pytest
 from tests.world import NOW, World, noting, rows
 
@@ -78,6 +79,9 @@ class Scripted:
         raise NotImplementedError
 
     def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
+        raise NotImplementedError
+
+    def labels(self, window: Range) -> Iterator[pa.Table]:
         raise NotImplementedError
 
 

@@ -11,16 +11,19 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from tidepost.docs import FULL, MINIMAL, PROJECT, generated
+from tidepost.docs import ARIZE, FULL, MINIMAL, PROJECT, generated
 from tidepost.errors import Misconfigured
 from tidepost.job import (
+    ArizeDefinition,
     Attribute,
     Job,
+    ModelReference,
     RejectLimit,
     Secret,
     Template,
@@ -89,8 +92,8 @@ def test_the_smallest_job_has_fewer_than_15_lines(load: Load) -> None:
     assert job.source.format == "parquet"
     assert job.cursor.settle == timedelta(minutes=10)
     assert job.cursor.lookback == timedelta(days=1)
-    assert job.destination.name == "arthur"
-    assert job.destination.model.partner_id == "flights-delay"
+    assert job.destinations[0].name == "arthur"
+    assert job.destinations[0].model == ModelReference(partner_id="flights-delay")
     assert job.limits.rejects == RejectLimit(percent=Decimal(1))
     assert job.staging.file_bytes == 128_000_000
     assert job.schedule is None
@@ -100,22 +103,66 @@ def test_the_full_example_uses_every_key(load: Load) -> None:
     job = load(FULL)
     written = json.loads(job.model_dump_json(exclude_unset=True))
     lacking = {f"source.{key}" for key in ("files", "format", "slack", "table", "postgres", "kafka", "s3")}
-    lacking.add("destination.model.partner_id")
+    lacking |= {"destination.model.partner_id", "destinations"}
     for section in ("", "source", "cursor", "mapping", "staging", "destination", "destination.model", "limits"):
-        values, model = written, job
+        values, model = written, cast(BaseModel, job)
         for key in section.split(".") if section else ():
-            values, model = values[key], getattr(model, key)
+            if key == "destination":  # the short form, which becomes the long one
+                model = job.destinations[0]
+                values = json.loads(model.model_dump_json(exclude_unset=True))
+            else:
+                values, model = values[key], getattr(model, key)
         prefix = f"{section}." if section else ""
         assert {f"{prefix}{key}" for key in type(model).model_fields} - lacking == {
             f"{prefix}{key}" for key in values
         }
-    assert job.destination.timeout == timedelta(minutes=2, seconds=30)
+    assert job.destinations[0].timeout == timedelta(minutes=2, seconds=30)
     assert job.staging.file_bytes == 64 * 2**20
     assert job.limits.non_finite == "null"
 
 
+def test_the_example_for_arize_uses_every_key_of_it(load: Load) -> None:
+    job = load(ARIZE)
+    assert isinstance(job.destinations[0], ArizeDefinition)
+    assert job.destinations[0].model_fields_set == set(ArizeDefinition.model_fields)
+    assert job.destinations[0].shap == (("distance", "distance_contribution"),)
+    assert len({load(ARIZE), load(ARIZE)}) == 1
+    resolved = job.resolved({"ARIZE_SPACE_ID": "s"})
+    assert resolved.identity["destinations"] == {
+        "arize-eu": {"type": "arize", "space": "s", "model": "flights-delay"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("type: arize", "type: arthur", "destination.space_id: no such key"),
+        ("retries: 3", "retrys: 3", 'destination.retrys: no such key; did you mean "retries"?'),
+        ("  space_id: ${ARIZE_SPACE_ID}\n", "", "12:1: destination.space_id: is missing"),
+        ("model_type: ranking", "model_type: rank", "did you mean ranking?"),
+        ("model_type: ranking", "model_type: regression", "has one of prediction_label and prediction_score"),
+        ("  group: route\n", "", "21:3: destination.model_type: a ranking needs `group` and `rank`"),
+        ("prediction_label: late", "prediction_label: lat", '"lat" is none of mapping.predictions'),
+        ("  prediction_label: late\n", "", 'mapping.predictions: "late" has no place at Arize'),
+        ("shap: {distance", "shap: {distanz", '"distanz" is none of mapping.inputs'),
+        ("shap: {distance: distance_contribution}", "shap: {distance: x}", '"x" is none of mapping.non_inputs'),
+        ("shap: {distance: distance_contribution}", "shap: [distance]", "must be a mapping of features"),
+        ("rank: place", "rank: placé", '28:3: destination.rank: "placé" is none of'),
+        ("  actual_label: actual\n  actual_score: actual\n", "", "destination.actual_label: is needed: a validation"),
+        ("${ARIZE_API_KEY}", "abc", "destination.api_key: is not a reference"),
+    ],
+)
+def test_what_is_wrong_with_a_destination_at_arize_is_named_with_its_place(
+    load: Load, old: str, new: str, message: str
+) -> None:
+    assert old in ARIZE
+    with pytest.raises(Misconfigured) as raised:
+        load(ARIZE.replace(old, new, 1))
+    assert message in str(raised.value)
+
+
 def test_a_job_is_the_same_after_its_json_is_read_back(load: Load) -> None:
-    for text in (MINIMAL, FULL):
+    for text in (MINIMAL, FULL, ARIZE):
         job = load(text)
         assert Job.model_validate_json(job.model_dump_json()).model_dump() == job.model_dump()
 
@@ -201,7 +248,7 @@ def test_a_text_stands_for_a_column_and_for_a_partner_id(load: Load) -> None:
     job = load(BASE)
     assert job.mapping.inference_timestamp.column == "scheduled"
     assert job.mapping.partner_inference_id == Template("flight_id")
-    assert load(changed("model: flights-delay", "model: {id: abc}")).destination.model.id == "abc"
+    assert load(changed("model: flights-delay", "model: {id: abc}")).destinations[0].model == ModelReference(id="abc")
 
 
 def test_the_names_of_yaml_1_1_booleans_are_ordinary_columns(load: Load) -> None:
@@ -352,7 +399,11 @@ def test_schedules_are_cron_or_two_words(load: Load, schedule: str) -> None:
         ),
         ("[distance, dep_hour]", "{Batch_ID: x}", '10:12: mapping.inputs.Batch_ID: "Batch_ID" is a name of tidepost'),
         ("[delay_probability]", "[]", "11:3: mapping.predictions: is empty; name at least one prediction"),
-        ("type: arthur", "type: arize", '13:3: destination.type: "arize" is not known here; write arthur'),
+        (
+            "type: arthur",
+            "type: arizona",
+            '13:3: destination.type: "arizona" is not known here; write arthur or',
+        ),
         ("  type: arthur\n", "", "12:1: destination.type: is missing"),
         ("type: arthur", "type: arthur\n  name: A", '14:3: destination.name: "A" is not a name'),
         (
@@ -445,11 +496,11 @@ def test_a_secret_never_shows_more_than_its_reference(load: Load, monkeypatch: p
     monkeypatch.setenv("ARTHUR_API_KEY", LITERAL)
     monkeypatch.setenv("ARTHUR_URL", "https://arthur.example.com")
     for job in (load(BASE), load(BASE).resolved()):
-        key = job.destination.api_key
+        key = job.destinations[0].api_key
         assert key == Secret("${ARTHUR_API_KEY}")
         shown = [repr(job), str(job), job.model_dump_json(), str(job.model_dump()), str(key), repr(key), f"{key}"]
         assert not any("sk-live" in text for text in shown)
-        assert json.loads(job.model_dump_json())["destination"]["api_key"] == "${ARTHUR_API_KEY}"
+        assert json.loads(job.model_dump_json())["destinations"][0]["api_key"] == "${ARTHUR_API_KEY}"
 
 
 def test_references_stay_as_written_until_they_are_resolved(load: Load, project: Project) -> None:
@@ -458,14 +509,17 @@ def test_references_stay_as_written_until_they_are_resolved(load: Load, project:
         "model: flights-delay", "model: ${MODEL}\n  ca_file: certs/ca.pem\n  organization: ${ORG:-none}", text
     )
     job = load(text)
-    assert job.destination.url == "${ARTHUR_URL}"
+    assert job.destinations[0].url == "${ARTHUR_URL}"
     assert job.source.files == ("${LOG}/*.parquet", "/abs/*.parquet", "${FAR:-s3://bucket}/*.parquet")
     resolved = job.resolved({"LOG": "log/2013", "ARTHUR_URL": "https://arthur.example.com", "MODEL": "m"})
     assert resolved.source.files == (f"{project.root}/log/2013/*.parquet", "/abs/*.parquet", "s3://bucket/*.parquet")
-    assert resolved.destination.url == "https://arthur.example.com"
-    assert resolved.destination.model.partner_id == "m"
-    assert resolved.destination.organization == "none"
-    assert resolved.destination.ca_file == f"{project.root}/certs/ca.pem"
+    assert resolved.destinations[0].url == "https://arthur.example.com"
+    assert resolved.destinations[0].identity == {
+        "type": "arthur",
+        "organization": "none",
+        "model": {"partner_id": "m"},
+    }
+    assert resolved.destinations[0].ca_file == f"{project.root}/certs/ca.pem"
     assert resolved.path == job.path
 
 
@@ -569,6 +623,7 @@ def test_the_documentation_names_every_key_and_shows_both_examples() -> None:
     page = generated()["job-definition.md"]
     assert MINIMAL in page
     assert FULL in page
+    assert ARIZE in page
     assert PROJECT in page
     for definition in (schema(), *schema()["$defs"].values()):
         for key in definition["properties"]:
@@ -593,9 +648,11 @@ def test_the_schema_is_closed_described_and_lists_the_short_forms() -> None:
 
 def test_the_examples_of_the_schema_are_accepted(load: Load) -> None:
     def accepted(model: str, key: str, example: object) -> None:
-        sections = {"CursorDefinition": "cursor", "MappingDefinition": "mapping", "ArthurDefinition": "destination"}
+        sections = {"CursorDefinition": "cursor", "MappingDefinition": "mapping"}
         data = json.loads(load(BASE).model_dump_json())
-        into = data if not model else data[sections[model]]
+        into = (
+            data if not model else data["destinations"][0] if model == "ArthurDefinition" else data[sections[model]]
+        )
         into[key] = example
         if model == "CursorDefinition" and key == "start" and example == 0:
             into["type"] = "integer"
@@ -608,6 +665,14 @@ def test_the_examples_of_the_schema_are_accepted(load: Load) -> None:
         for key, about in (found["$defs"][model] if model else found)["properties"].items():
             for example in about.get("examples", []):
                 accepted(model, key, example)
+
+
+def test_the_examples_of_a_destination_at_arize_are_accepted(load: Load) -> None:
+    for key, about in schema()["$defs"]["ArizeDefinition"]["properties"].items():
+        for example in about.get("examples", []):
+            data = json.loads(load(ARIZE).model_dump_json())
+            data["destinations"][0][key] = example
+            Job.model_validate(data)
 
 
 # Cost

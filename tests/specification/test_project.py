@@ -9,6 +9,7 @@ import pytest
 
 from tidepost.docs import MINIMAL, PROJECT
 from tidepost.errors import Misconfigured
+from tidepost.job import ModelReference
 from tidepost.project import find_project
 from tidepost.reference import Secret, resolve
 from tidepost.units import duration_text, parse_duration, parse_size, size_text
@@ -191,8 +192,8 @@ def test_a_job_may_leave_out_what_the_defaults_give(root: Path) -> None:
     (root / "tidepost.yaml").write_text(PROJECT)
     define(root, "flights.yaml", MINIMAL[: MINIMAL.index("destination:")] + "destination: {model: m}\n")
     job = find_project(root, {}).job("flights")
-    assert job.destination.api_key == Secret("${ARTHUR_API_KEY}")
-    assert job.destination.url == "${ARTHUR_URL}"
+    assert job.destinations[0].api_key == Secret("${ARTHUR_API_KEY}")
+    assert job.destinations[0].url == "${ARTHUR_URL}"
 
 
 def test_null_undoes_a_default_and_a_text_replaces_a_mapping(root: Path) -> None:
@@ -200,8 +201,7 @@ def test_null_undoes_a_default_and_a_text_replaces_a_mapping(root: Path) -> None
     define(root, "flights.yaml", MINIMAL + "schedule: null\n")
     job = find_project(root, {}).job("flights")
     assert job.schedule is None
-    assert job.destination.model.partner_id == "flights-delay"
-    assert job.destination.model.id is None
+    assert job.destinations[0].model == ModelReference(partner_id="flights-delay")
 
 
 def test_a_fault_of_a_default_is_named_where_it_is_written(root: Path) -> None:

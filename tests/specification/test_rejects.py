@@ -82,5 +82,13 @@ def test_refused_ids_are_told_by_slice_over_all_destinations(records: LocalStagi
     assert {sequence: sorted(ids) for sequence, ids in found.items()} == {3: ["a", "b"], 4: ["c"]}
 
 
+def test_an_id_that_one_of_several_destinations_took_is_no_tombstone(records: LocalStaging) -> None:
+    write_refused(records, STREAM, 3, "arthur", refused("a", "b"))
+    write_refused(records, STREAM, 3, "other", refused("b", "c"))
+    write_refused(records, STREAM, 4, "gone", refused("d"))
+    assert read_tombstones(records, STREAM, {3, 4}, ["arthur", "other"]) == {3: ["b"]}
+    assert read_tombstones(records, STREAM, {3, 4}, ["arthur"]) == {3: ["a", "b"]}
+
+
 def test_no_refusals_are_no_tombstones(records: LocalStaging) -> None:
     assert read_tombstones(records, STREAM, {1, 2}) == {}

@@ -13,11 +13,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from tidepost.airflow.assets import asset, outlets, partitions
     from tidepost.airflow.dags import upload_dags
+    from tidepost.airflow.hooks import ArthurHook
+    from tidepost.airflow.operators import ReconcileOperator, UploadOperator
+    from tidepost.airflow.waiting import GroundTruthFileSensor
 
-__all__ = ["upload_dags"]
+__all__ = [
+    "ArthurHook",
+    "GroundTruthFileSensor",
+    "ReconcileOperator",
+    "UploadOperator",
+    "asset",
+    "outlets",
+    "partitions",
+    "upload_dags",
+]
 
-_WHERE: Final = {"upload_dags": "dags"}
+_WHERE: Final = {
+    "ArthurHook": "hooks",
+    "GroundTruthFileSensor": "waiting",
+    "ReconcileOperator": "operators",
+    "UploadOperator": "operators",
+    "asset": "assets",
+    "outlets": "assets",
+    "partitions": "assets",
+    "upload_dags": "dags",
+}
 
 
 def __getattr__(name: str) -> Any:

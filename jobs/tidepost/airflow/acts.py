@@ -9,24 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tidepost import steps
+from tidepost import dropping, steps
 from tidepost.airflow import lineage
 from tidepost.airflow.asked import Asked, Mode
+from tidepost.airflow.comparing import open_again
 from tidepost.airflow.lineage import Flow
-from tidepost.airflow.telling import Teller, compared, cut_line, planned_lines, summary
+from tidepost.airflow.telling import Teller, cut_line, planned_lines, summary
 from tidepost.airflow.world import Opened
-from tidepost.cursor import CursorKind, CursorType
-from tidepost.errors import Differs, Misconfigured, Refused, Retryable
+from tidepost.cursor import CursorKind
+from tidepost.errors import Misconfigured, Refused, Retryable
+from tidepost.job import absolute
 from tidepost.leases import LEASE_SECONDS
-from tidepost.ledger.owner import this_person
-from tidepost.model import Request, ScanKind
+from tidepost.model import DeliveryState, Request, ScanKind, Stream, StreamName
 from tidepost.prospect import prospect
-from tidepost.ranges import Range
-from tidepost.reconcile import Reconciled, Reconciling, Scope
 from tidepost.reference import resolve
-from tidepost.resend import reopen
 from tidepost.run import registered
-from tidepost.status import JobStatus, read_status
+from tidepost.status import StreamStatus, read_status
 from tidepost.steps import Begun, Standing, Uploaded
 from tidepost.texts import count, short, span
 
@@ -37,28 +35,56 @@ LEAST_DEADLINE: Final = 3_600.0
 
 
 def begin(it: Opened, what: Asked, *, most: int, tell: Teller) -> Begun:
-    """What a run has to do. With a dry run, it is only told. Raises as `steps.begin` does."""
+    """What a run has to do in the world's stream. With a dry run, it is only told. Raises as `steps.begin` does, and
+    Misconfigured where a file that was named is not there."""
     if what.mode is Mode.RECONCILE:
         return Begun()
     if what.mode is Mode.RESEND:
-        return Begun(done=_reopen(it, what, tell))
+        return Begun(done=open_again(it, what, tell))
     kind = it.world.source.cursor()
     window = what.window(kind)
-    request = Request(what.key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
+    key = what.key_for(it.world.job.stream)
+    request = Request(key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
+    if what.files:
+        _take_up(it, what, key, tell)
     if what.dry_run:
         return Begun(rows=_foretell(it, request, kind, most, tell))
     begun = steps.begin(it.world, request, notice=tell, most=most)
+    if it.world.job.stream is StreamName.GROUND_TRUTH and not begun.closed:
+        # Labels of earlier runs that waited for their turn arrive in this one.
+        begun = replace(begun, done=tuple(dict.fromkeys((*begun.done, *_behind(it)))))
     if begun.closed:
         tell.tell(CLOSED)
     else:
         edge = "" if begun.edge is None else f", up to {short(begun.edge)}"
         more = "; more remain, for the next run" if begun.more else ""
-        tell.tell(f"{it.job.name}: {count(len(begun.cuts), 'cut')}, about {count(begun.rows, 'row')}{edge}{more}")
+        tell.tell(f"{it.title}: {count(len(begun.cuts), 'cut')}, about {count(begun.rows, 'row')}{edge}{more}")
     if begun.deliveries:
         tell.tell(f"{count(begun.deliveries, 'delivery', 'deliveries')} of before are open, and are finished too")
     if begun.null_cursors:
         tell.tell(f"{count(begun.null_cursors, 'row')} of the source have no cursor (NULL) and cannot be found by it")
     return begun
+
+
+def dropped(it: Opened, *, tell: Teller) -> tuple[int, float | None]:
+    """How many files of labels are to be taken up, which are told of, and in how many seconds the next one is, if any
+    is only to be quiet still. Raises Misconfigured where the job names none."""
+    labels, drops, now = it.world.job.ground_truth, it.world.drops, it.world.clock()
+    if labels is None or labels.files is None or drops is None:
+        raise Misconfigured(
+            f"{it.job.name} names no files of labels",
+            safe="Nothing was done.",
+            hint=f"Add ground_truth.files to {it.job.path}.",
+        )
+    stream, quiet = it.stream or Stream(0, it.job.name, StreamName.GROUND_TRUTH), labels.files.quiet.total_seconds()
+    records, ledger = it.world.records, it.world.ledger
+    ready = [drop for drop, _ in dropping.due(drops, records, ledger, stream, now=now, quiet=quiet)]
+    for one in ready:
+        tell.tell(f"{one.path} is to be taken up")
+    if ready:
+        return len(ready), None
+    unquiet = dropping.due(drops, records, ledger, stream, now=now + quiet, quiet=quiet)
+    return 0, min((max(1.0, drop.modified + quiet - now) for drop, _ in unquiet), default=None)
 
 
 def announced(begun: Begun) -> dict[str, Any]:
@@ -124,12 +150,12 @@ def settle(it: Opened, cuts: Sequence[int], *, since: float, tell: Teller, stop:
 def in_time(it: Opened, standing: Standing, *, since: float, deadline: float | None) -> None:
     """Raises Retryable, telling what is missing, where the deadline is over."""
     waited = time.time() - since
-    loading = it.job.destination.loading.total_seconds()
+    loading = max(one.loading for one in it.world.destinations)
     if waited < (max(LEAST_DEADLINE, 4 * loading) if deadline is None else deadline):
         return
     missing = standing.rows - standing.arrived - standing.refused
     raise Retryable(
-        f"{it.job.name}: {count(missing, 'row')} of {count(standing.waiting, 'delivery', 'deliveries')} and "
+        f"{it.title}: {count(missing, 'row')} of {count(standing.waiting, 'delivery', 'deliveries')} and "
         f"{count(len(standing.unfinished), 'cut')} are missing after {span(waited)}",
         safe="What was sent is recorded; nothing is sent again before the platform was asked.",
         hint=f"See them:  tidepost status {it.job.name}",
@@ -144,7 +170,8 @@ class Report:
     hours:   rows that arrived, by hour of event time
     retries: requests that were made again
     mark:    at the destination, as text
-    lag:     seconds from there to now
+    lag:     seconds from there to now; None where the mark is no time
+    flow:    where the rows that arrived came from and went to
     held:    what to do about slices that are held, or None
     """
 
@@ -152,18 +179,20 @@ class Report:
     hours: Mapping[int, int]
     retries: int
     mark: str | None
-    lag: float
+    lag: float | None
+    flow: Flow
     held: Refused | None
 
 
 def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller) -> Report:
     """Tell what became of a run, once nothing is waited for."""
     status = read_status(it.job, it.ledger, it.world.clock())
-    places = [where for one in status.streams for where in one.destinations]
+    own = [one for one in status.streams if one.name is it.world.job.stream]
+    places = [where for one in own for where in one.destinations if where.sends]
     marks = {where.name: where.mark for where in places}
-    lag = max((where.lag or 0.0 for where in places), default=0.0)
-    tell.tell(f"{it.job.name}\n{summary(standing, len(cuts), marks)}")
-    hours, retries = _arrived(it, cuts)
+    lag = max((where.lag for where in places if where.lag is not None), default=None)
+    tell.tell(f"{it.title}\n{summary(standing, len(cuts), marks)}")
+    hours, size, retries = _arrived(it, cuts)
     counts = {
         "cuts": len(cuts),
         "rows": standing.tally.published,
@@ -171,92 +200,64 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
         "refused": standing.refused,
         "duplicates": standing.tally.duplicates,
         "rejected": standing.tally.rejects,
-        "lag": round(lag, 3),
+        "lag": None if lag is None else round(lag, 3),
     }
-    held = _held(status, standing.held) if standing.held else None
-    return Report(counts, hours, retries, next(iter(marks.values()), None), lag, held)
+    if it.world.job.stream is StreamName.GROUND_TRUTH:
+        counts |= {
+            "superseded": standing.tally.superseded,
+            "waiting": standing.tally.waiting,
+            "behind": standing.behind,
+        }
+    held = _held(it.title, own, standing.held) if standing.held else None
+    moved = _flow(it, standing.tally.scanned, standing.rows, size, standing.arrived)
+    return Report(counts, hours, retries, next(iter(marks.values()), None), lag, moved, held)
 
 
 def flow(it: Opened, done: Uploaded) -> Flow:
     """Where a cut's rows came from and went to."""
-    job, source = it.world.job, it.job.source.postgres
+    return _flow(it, done.scanned, done.rows, done.size, done.rows if done.sent else 0)
+
+
+def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
+    job, source = it.world.job, it.world.job.source.postgres
     url = None if source is None else resolve(str(source), it.env)
     prefix = "" if it.stream is None else it.stream.prefix
     staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
+    read, models = lineage.sources(job, url), lineage.models(job)
+    if len(models) == 1:  # of several, nobody has counted what went to which
+        models = (lineage.counted(models[0], rows=sent),)
     return Flow(
-        tuple(lineage.counted(one, rows=done.scanned) for one in lineage.sources(job, url)),
-        (
-            lineage.counted(staged, rows=done.rows, size=done.size),
-            lineage.counted(lineage.model(job), rows=done.rows if done.sent else 0),
-        ),
+        tuple(lineage.counted(one, rows=scanned) for one in read) if len(read) == 1 else read,
+        (lineage.counted(staged, rows=rows, size=size), *models),
     )
 
 
-def compare(it: Opened, start: str | None, end: str | None, *, by_event: bool, tell: Teller) -> dict[str, Any]:
-    """Compare all sides and return the counts. Raises Differs where rows are lost, missing or doubled."""
-    result = _reconciled(it, scope_of(it.world.source.cursor(), start, end, by_event=by_event), source=True)
-    tell.tell(f"{it.job.name}: compared\n{compared(result)}")
-    total = result.total
-    there = {
-        name: {each: getattr(one, each) for each in ("arrived", "in_flight", "held", "lost", "doubled")}
-        for name, one in total.there.items()
-    }
-    if not result.agrees:
-        parts = [f"{one['lost']:,} lost at {name}" for name, one in there.items() if one["lost"]]
-        parts += [f"{one['doubled']:,} doubled at {name}" for name, one in there.items() if one["doubled"]]
-        parts += [f"{total.here.missing:,} missing here"] if total.here.missing else []
-        raise Differs(
-            f"{it.job.name}: of {count(total.here.source, 'row')} {', '.join(parts)}",
-            safe="Nothing was changed.",
-            hint=f"Send what is not there: mode resend, or  tidepost reconcile {it.job.name} --repair",
-        )
-    return {"source": total.here.source, "published": total.here.published, "at": there}
-
-
-def scope_of(kind: CursorKind, start: str | None, end: str | None, *, by_event: bool) -> Scope:
-    """What two texts ask to compare; all that was scanned where there are none. Raises Misconfigured."""
-    if not start and not end:
-        return Scope()
-    if not start or not end:
-        raise Misconfigured("a range needs both its start and its end", safe="Nothing was compared.")
-    of = CursorKind(CursorType.TIMESTAMP, zone=kind.zone or "UTC") if by_event else kind
-    first, last = of.parse(start), of.parse(end)
-    if last <= first:
-        raise Misconfigured(f"the range from {start} to {end} is empty", safe="Nothing was compared.")
-    if by_event:
-        return Scope(events=Range(first // 1000, -(-last // 1000)))
-    return Scope(cursor=Range(first, last))
-
-
-def _reopen(it: Opened, what: Asked, tell: Teller) -> tuple[int, ...]:
-    """Open again what a platform lost; with a dry run only tell of it. Returns the cuts of what was opened."""
-    scope = scope_of(it.world.source.cursor(), what.start, what.end, by_event=what.by_event)
-    result = _reconciled(it, scope, source=False)
-    lost = {name: dict(of) for name, of in result.lost.items() if of}
-    for name, of in lost.items():
-        would = "would be" if what.dry_run else "are"
-        tell.tell(f"{count(sum(of.values()), 'row')} of {count(len(of), 'slice')} lost at {name} {would} sent again")
-    if not lost:
-        tell.tell(f"{it.job.name}: everything that had arrived is there")
+def _take_up(it: Opened, what: Asked, key: str, tell: Teller) -> None:
+    """Remember files of labels that somebody named as ones to take up, unless the request was planned before."""
     stream = it.stream
-    if what.dry_run or not lost or stream is None:
-        return ()
-    why = f"run {what.key.rpartition('/')[0]}: rows are not there any more"
-    reopened, stopped = reopen(it.world, it.ledger, stream, lost, who=this_person(), why=why)
-    worst = stopped.worst()
-    if worst is not None and not reopened:
-        raise worst
-    return tuple(sorted({it.ledger.deliveries.contents(one)[0].cut for one in reopened}))
+    if it.world.drops is None or (stream is not None and it.ledger.plans.asked(stream, key) is not None):
+        return
+    found = dropping.by_hand(it.world.drops, [absolute(it.project.root, path) for path in what.files])
+    for one in found:
+        tell.tell(f"{'would take' if what.dry_run else 'taking'} up {one.path}")
+    if not what.dry_run:
+        stream = registered(it.world)
+        for one in found:
+            dropping.register(it.world.records, stream, one)
 
 
-def _reconciled(it: Opened, scope: Scope, *, source: bool) -> Reconciled:
-    stream = it.stream
-    if stream is None:
-        raise Misconfigured(f"{it.job.name} never ran", hint=f"Trigger a run of {it.job.name} first.")
-    registered(it.world)
-    with it.world.engine.connect() as connection:
-        comparing = Reconciling(it.world, it.ledger, stream, connection)
-        return comparing.reconcile(scope, it.world.destinations, source=source)
+def _behind(it: Opened) -> list[int]:
+    """The cuts of deliveries of labels that were not begun, as it was not their turn."""
+    stream, known = it.stream, it.ledger.deliveries
+    names = [one.name for one in it.world.destinations] if stream is not None else []
+    left = [
+        one
+        for name in names
+        if stream is not None
+        for one in known.open(stream, name)
+        if one.state is DeliveryState.TODO
+    ]
+    return sorted({known.contents(one)[0].cut for one in left})
 
 
 def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: Teller) -> int:
@@ -266,37 +267,40 @@ def _foretell(it: Opened, request: Request, kind: CursorKind, most: int, tell: T
         tell.tell(line)
     rows = sum(cut.estimated or 0 for cut in found.cuts)
     runs = -(-len(found.cuts) // most)
-    tell.tell(f"{it.job.name}: {count(len(found.cuts), 'cut')} in {count(runs, 'run')}, about {count(rows, 'row')}")
+    tell.tell(f"{it.title}: {count(len(found.cuts), 'cut')} in {count(runs, 'run')}, about {count(rows, 'row')}")
     return rows
 
 
-def _arrived(it: Opened, cuts: Sequence[int]) -> tuple[dict[int, int], int]:
-    """Rows of the slices of some cuts that arrived, by hour of event time, and the requests that were made again."""
+def _arrived(it: Opened, cuts: Sequence[int]) -> tuple[dict[int, int], int, int]:
+    """Rows of the slices of some cuts that arrived, by hour of event time; the bytes of these slices; and the
+    requests that were made again."""
     stream = it.stream
     hours: Counter[int] = Counter()
     seen: set[int] = set()
-    retries = 0
+    size = retries = 0
     for one in it.ledger.deliveries.of(stream, cuts) if stream is not None else ():
         became, sends = it.ledger.deliveries.contents(one)
         retries += sum(send.attempt > 1 for send in sends)
         if one.state == "closed" and one.sequence not in seen:
             hours.update(became.hours)
+            size += became.size
             seen.add(one.sequence)
-    return dict(hours), retries
+    return dict(hours), size, retries
 
 
-def _held(status: JobStatus, held: int) -> Refused:
+def _held(title: str, streams: Sequence[StreamStatus], held: int) -> Refused:
     first = next(
         (where.name, one)
-        for stream in status.streams
+        for stream in streams
         for where in stream.destinations
+        if where.sends
         for one in where.waiting
         if one.state == "held"
     )
     name, one = first
     return Refused(
-        f"{status.job}: slice {one.sequence} is held at {name}: {one.reason}"
+        f"{title}: slice {one.sequence} is held at {name}: {one.reason}"
         + (f"; and {held - 1} more" if held > 1 else ""),
         safe="Nothing was lost: its rows are kept, and everything else was delivered.",
-        hint=f"See them:  tidepost rejects {status.job} --show-rows   Let it go:  {one.remedy}",
+        hint=f"See them:  tidepost rejects {title.partition(',')[0]} --show-rows   Let it go:  {one.remedy}",
     )

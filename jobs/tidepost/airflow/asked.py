@@ -6,6 +6,9 @@
 | of a backfill           | range, unless its form names one  | its own data interval                  |
 | by hand                 | what the form says                | what the form says                     |
 
+A run is for both streams of a job with labels, unless its form names one; resend and reconcile are for inferences,
+and files for labels.
+
 Nothing here needs Airflow to be imported.
 """
 
@@ -21,15 +24,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from tidepost.errors import Misconfigured
+from tidepost.model import StreamName
 
 if TYPE_CHECKING:
     from tidepost.cursor import CursorKind
     from tidepost.ranges import Range
 
+BOTH: Final = "both"
+"""What the form calls both streams."""
+
 BACKFILL: Final = "backfill"
 """The type of the runs that `airflow backfill create` makes, also of older runs that it takes over."""
 
-KEYS: Final = ("mode", "from", "to", "by_event", "dry_run")
+KEYS: Final = ("mode", "from", "to", "by_event", "dry_run", "stream", "files")
 """What the form asks for."""
 
 
@@ -52,6 +59,8 @@ class Asked:
     dry_run:    only say what would be done
     key:        of the request that planning keeps: the same for every try of a run, and when it is cleared
     run_type:   Airflow's word: scheduled, manual, backfill, …
+    stream:     the one that the form names; None: both
+    files:      of labels, which are to be uploaded
     """
 
     mode: Mode
@@ -61,6 +70,20 @@ class Asked:
     dry_run: bool
     key: str
     run_type: str
+    stream: StreamName | None = None
+    files: tuple[str, ...] = ()
+
+    def concerns(self, stream: str) -> bool:
+        """Whether a stream of the job has anything to do."""
+        if self.files:
+            return stream == StreamName.GROUND_TRUTH
+        if self.mode in (Mode.RESEND, Mode.RECONCILE):
+            return stream == StreamName.INFERENCES
+        return self.stream is None or stream == self.stream
+
+    def key_for(self, stream: str) -> str:
+        """The key of a stream's request."""
+        return self.key if stream == StreamName.INFERENCES else f"{self.key}/{stream}"
 
     def window(self, kind: CursorKind) -> Range | None:
         """The range of the cursor that is asked for; None where none is. Not for ranges by event.
@@ -91,17 +114,35 @@ def asked(context: Mapping[str, Any]) -> Asked:
     mode = Mode(params.get("mode") or Mode.INCREMENTAL)
     start, end = params.get("from") or None, params.get("to") or None
     by_event, dry_run = bool(params.get("by_event")), bool(params.get("dry_run"))
+    stream = _stream(params.get("stream"))
+    files = tuple(str(one) for one in params.get("files") or ())
     if run_type == BACKFILL:
         mode = Mode.RANGE if mode is Mode.INCREMENTAL else mode
         start, end = (_text(run.data_interval_start), _text(run.data_interval_end))
     _check_keys(run.conf or {})
     _check(mode, start, end, by_event=by_event)
-    what = {"mode": mode.value, "from": start, "to": end, "by_event": by_event}
+    _check_labels(mode, stream, files)
+    what: dict[str, Any] = {"mode": mode.value, "from": start, "to": end, "by_event": by_event}
+    what |= {"stream": stream} if stream else {}
+    what |= {"files": files} if files else {}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     key = f"{run.dag_id}/{run.run_id}/{digest}"
     if run_type == BACKFILL:
         key += f"/{run.clear_number or 0}"
-    return Asked(mode, start, end, by_event, dry_run, key, run_type)
+    return Asked(mode, start, end, by_event, dry_run, key, run_type, stream, files)
+
+
+def _stream(given: str | None) -> StreamName | None:
+    if not given or given == BOTH:
+        return None
+    try:
+        return StreamName(given)
+    except ValueError:
+        raise Misconfigured(
+            f"{given!r} is no stream of a job",
+            safe="Nothing was done.",
+            hint="Its streams are inferences and ground_truth.",
+        ) from None
 
 
 def _check_keys(conf: Mapping[str, Any]) -> None:
@@ -137,6 +178,21 @@ def _check(mode: Mode, start: str | None, end: str | None, *, by_event: bool) ->
         )
     if start and end and (first := _instant(start)) and (last := _instant(end)) and last <= first:
         raise _empty(start, end)
+
+
+def _check_labels(mode: Mode, stream: StreamName | None, files: tuple[str, ...]) -> None:
+    """What is for one of the streams alone. Raises Misconfigured."""
+    if files and (mode is not Mode.INCREMENTAL or stream is StreamName.INFERENCES):
+        what = f'mode "{mode}"' if mode is not Mode.INCREMENTAL else "inferences"
+        raise Misconfigured(
+            f"files are of labels, and do not go with {what}",
+            safe="Nothing was done.",
+            hint='Trigger it again with mode "incremental", or without files.',
+        )
+    if mode in (Mode.RESEND, Mode.RECONCILE) and stream is StreamName.GROUND_TRUTH:
+        raise Misconfigured(
+            f'mode "{mode}" is for inferences', safe="Nothing was done.", hint="Trigger it again without a stream."
+        )
 
 
 def _empty(start: str, end: str) -> Misconfigured:

@@ -13,15 +13,18 @@ asset's state store; nothing here reads it back, for that store has no compare-a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 KEY_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 """How Airflow's own mappers of partitions read their keys: the beginning of a day or an hour, in UTC."""
 MARK: Final = "high_water_mark"
+_log = logging.getLogger(__name__)
 _HOUR: Final = 3600
 _HOURS_A_DAY: Final = 24
 
@@ -47,28 +50,30 @@ def announce(
     *,
     job: str,
     partition: str,
-    hours: Mapping[int, int],
+    rows: int,
+    hours: Collection[int],
     mark: str | None,
     stream: str = "inferences",
 ) -> None:
     """Tell Airflow what arrived, as far as the task declares the stream's assets. Without rows there is no event.
 
     partition: day or hour
-    hours:     rows that arrived, by hour of event time
+    rows:      that arrived
+    hours:     the hours of event time that got rows, since 1970
     mark:      the destination's high-water mark
     """
     whole, parts = outlets(job, stream)
     task, events = context["task"], context["outlet_events"]
     if whole in task.outlets and mark is not None:
-        context["asset_state_store"][whole].set(MARK, mark)
-    if not hours:
+        _mirror(context, whole, mark)
+    if not (rows and hours):
         # Airflow makes an event of every outlet of a task that succeeds.
         task.outlets = [one for one in task.outlets if one not in (whole, parts)]
         return
     told = {
         "job": job,
         "stream": stream,
-        "rows": sum(hours.values()),
+        "rows": rows,
         "mark": mark,
         "from": _key(min(hours)),
         "to": _key(max(hours) + 1),
@@ -80,7 +85,14 @@ def announce(
         events[parts].add_partitions(keys(hours, partition))
 
 
-def keys(hours: Mapping[int, int], partition: str) -> list[str]:
+def _mirror(context: Mapping[str, Any], of: Asset, mark: str) -> None:
+    try:
+        context["asset_state_store"][of].set(MARK, mark)
+    except AirflowRuntimeError as error:
+        _log.warning("Airflow took no copy of the mark: %s", error)
+
+
+def keys(hours: Collection[int], partition: str) -> list[str]:
     """The partitions that hold hours since 1970, in order."""
     step = _HOURS_A_DAY if partition == "day" else 1
     return [_key(first) for first in sorted({hour - hour % step for hour in hours})]

@@ -95,8 +95,9 @@ def _written(connection: Any) -> str:
 
 def _secrets(project: Project | None, job: Job | None, env: Mapping[str, str]) -> Iterator[str]:
     if job is not None:
-        with suppress(Misconfigured):
-            yield resolve(str(job.destination.api_key), env)
+        for to in job.destinations:
+            with suppress(Misconfigured):
+                yield resolve(str(to.api_key), env)
     of_job = () if job is None else (job.source.postgres, job.source.s3)
     for reference in (*of_job, None if project is None else project.s3):
         if isinstance(reference, Secret):

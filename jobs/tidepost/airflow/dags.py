@@ -1,4 +1,5 @@
-"""From job definitions to DAGs: one DAG for each job, from one short file.
+"""From job definitions to DAGs: one DAG for each job, from one short file, and one more for labels that have a
+schedule of their own.
 
     from tidepost.airflow import upload_dags
 
@@ -15,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, get_parsing_context
+from airflow.sdk import DAG, CronDataIntervalTimetable, TaskGroup, get_parsing_context
 
 from tidepost.airflow.assets import outlets
 from tidepost.airflow.deadline import deadline
@@ -23,12 +24,14 @@ from tidepost.airflow.describe import describe
 from tidepost.airflow.following import FollowOperator
 from tidepost.airflow.form import form
 from tidepost.airflow.importing import dag_file, report
-from tidepost.airflow.names import PREFIX
+from tidepost.airflow.names import OF_LABELS, PREFIX
 from tidepost.airflow.notify import FailureNotifier
 from tidepost.airflow.operators import ConfirmOperator, CutOperator, PlanOperator
 from tidepost.airflow.place import the_project
 from tidepost.airflow.policy import Retries
+from tidepost.errors import Misconfigured
 from tidepost.fields import parse_moment
+from tidepost.model import StreamName
 
 if TYPE_CHECKING:
     from tidepost.airflow.notify import Send
@@ -45,12 +48,13 @@ def upload_dags(
     tags: Sequence[str] = (),
     notify: Send | None = None,
 ) -> dict[str, DAG]:
-    """The DAGs of a project's jobs, by their ids: `upload_` and the job's name.
+    """The DAGs of a project's jobs, by their ids: `upload_` and the job's name, and `_ground_truth` after it for
+    labels that have a schedule of their own.
 
     A job file that cannot be used is an import error of its own, and the others go on.
 
-    project: its root, or a folder in it; by default what `TIDEPOST_PROJECT` names, else the nearest `tidepost.yaml`
-             from the DAG file upwards
+    project: its root, absolute or from the DAG file's folder; by default what `TIDEPOST_PROJECT` names, else the
+             nearest `tidepost.yaml` from the DAG file upwards
     tags:    of every DAG, beside its job's own
     notify:  is told of every failure, beside the mail addresses of the job
     Misconfigured: there is no project, or its `tidepost.yaml` is wrong
@@ -58,19 +62,35 @@ def upload_dags(
     wanted = get_parsing_context().dag_id
     if wanted is not None and not wanted.startswith(prefix):
         return {}
-    file = dag_file()
-    found = the_project(project, file.parent if file else None)
     given = None if project is None else str(project)
+    file = dag_file()
+    found = the_project(given, file.parent if file else None)
     make = _Maker(given, prefix, tuple(tags), notify)
     if wanted is not None:
-        return {wanted: make(found.job(wanted.removeprefix(prefix)))}
+        name = wanted.removeprefix(prefix)
+        try:
+            return {wanted: make(found.job(name), StreamName.INFERENCES)}
+        except Misconfigured:
+            if not name.endswith(OF_LABELS):
+                raise
+        return {wanted: make(found.job(name.removesuffix(OF_LABELS)), StreamName.GROUND_TRUTH)}
     definitions = found.definitions()
-    report(definitions.broken)
-    return {prefix + job.name: make(job) for job in definitions.jobs}
+    broken, dags = dict(definitions.broken), {}
+    for job in definitions.jobs:
+        dags[prefix + job.name] = make(job, StreamName.INFERENCES)
+    for job in definitions.jobs:
+        if _alone(job):
+            dag_id = prefix + job.name + OF_LABELS
+            if dag_id in dags:
+                broken[job.path] = _taken(job)
+            else:
+                dags[dag_id] = make(job, StreamName.GROUND_TRUTH)
+    report(broken)
+    return dags
 
 
 class _Maker:
-    """Makes the DAG of a job.
+    """Makes the DAG of a stream of a job; that of inferences also uploads labels without a schedule of their own.
 
     given: the project's root as the DAG file names it; None where each process finds it for itself: a DAG that held
            the path would have another version on each host and with each checkout
@@ -79,31 +99,54 @@ class _Maker:
     def __init__(self, given: str | None, prefix: str, tags: Sequence[str], notify: Send | None) -> None:
         self.given, self.prefix, self.tags, self.notify = given, prefix, tags, notify
 
-    def __call__(self, job: Job) -> DAG:
+    def __call__(self, job: Job, stream: StreamName) -> DAG:
         file = job.path.relative_to(job.root).as_posix()
-        here: dict[str, Any] = {"job": file, "project": self.given}
-        dag_id = self.prefix + job.name
+        labels, alone = stream is StreamName.GROUND_TRUTH, _alone(job)
+        seen = job.of_labels() or job if labels else job
+        dag_id = self.prefix + job.name + (OF_LABELS if labels else "")
+        streams = [stream, StreamName.GROUND_TRUTH] if job.ground_truth and not (labels or alone) else [stream]
+        schedule = job.ground_truth.schedule if labels and job.ground_truth else job.schedule
         with DAG(
             dag_id,
             description=job.description,
             doc_md=describe(job, file),
-            schedule=_timetable(job),
-            start_date=_start(job),
+            schedule=_timetable(schedule, job.timezone),
+            start_date=_start(seen),
             catchup=False,
             max_active_runs=job.airflow.runs,
-            params=form(job),
             tags=sorted({"tidepost", *self.tags, *job.tags}),
-            deadline=deadline(job, self.given),
+            deadline=deadline(job, self.given, stream.value if alone else None),
             default_args=self._defaults(job),
         ) as dag:
-            plan = PlanOperator(task_id="plan", **here)
-            upload = CutOperator.partial(
-                task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here
-            ).expand(cut=plan.output)
-            confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name), **here)
-            follow = FollowOperator(task_id="follow", plan="plan", trigger_dag_id=dag_id)
-            plan >> upload >> confirm >> follow
+            plan, confirm = self._tasks(job, file, stream, dag_id)
+            if len(streams) > 1:
+                with TaskGroup(StreamName.GROUND_TRUTH.value):
+                    # Whatever became of the inferences: a label whose inference is not there waits for it.
+                    after, _ = self._tasks(job, file, StreamName.GROUND_TRUTH, dag_id, after=plan.task_id)
+                confirm >> after
+        dag.params = form(job, streams)  # after the tasks, each of which would take a copy of it for itself
         return dag
+
+    def _tasks(
+        self, job: Job, file: str, stream: StreamName, dag_id: str, after: str | None = None
+    ) -> tuple[Any, Any]:
+        """The tasks of a stream, of which the first and the last but one are returned.
+
+        after: the task that planned the inferences, where it is one of the same DAG
+        """
+        here: dict[str, Any] = {"job": file, "project": self.given, "stream": stream.value}
+        told: dict[str, Any] = {"on_failure_callback": FailureNotifier(job.name, job.airflow.notify, self.notify)}
+        rule = "all_success" if after is None else "all_done"
+        plan = PlanOperator(task_id="plan", after=after, trigger_rule=rule, **here, **told)
+        planned: dict[str, Any] = {"plan": plan.task_id}
+        # A cut that fails is not told of: confirming sees it through, or fails with what stops it.
+        upload = CutOperator.partial(
+            task_id="upload", max_active_tis_per_dagrun=job.airflow.parallel, **here, **planned
+        ).expand(cut=plan.output)
+        confirm = ConfirmOperator(task_id="confirm", outlets=outlets(job.name, stream), **here, **planned, **told)
+        follow = FollowOperator(task_id="follow", trigger_dag_id=dag_id, stream=stream.value, **planned)
+        plan >> upload >> confirm >> follow
+        return plan, confirm
 
     def _defaults(self, job: Job) -> dict[str, Any]:
         own = job.airflow
@@ -116,13 +159,26 @@ class _Maker:
             "max_retry_delay": timedelta(hours=1),
             "retry_policy": Retries(),
             "execution_timeout": own.timeout,
-            "on_failure_callback": FailureNotifier(job.name, own.notify, self.notify),
         }
 
 
-def _timetable(job: Job) -> CronDataIntervalTimetable | None:
+def _alone(job: Job) -> bool:
+    """Whether a job's labels have a schedule of their own."""
+    return job.ground_truth is not None and job.ground_truth.schedule is not None
+
+
+def _taken(job: Job) -> Misconfigured:
+    name = job.name + OF_LABELS
+    return Misconfigured(
+        f"{job.where('ground_truth', 'schedule')}: the DAG of these labels has the name of the one of job {name}",
+        safe="Its inferences, and the other job, go on.",
+        hint="Rename one of both jobs, or take the labels' schedule away: they go with the inferences then.",
+    )
+
+
+def _timetable(schedule: str | None, timezone: str) -> CronDataIntervalTimetable | None:
     """Runs at the end of each interval: a plain cron expression would give intervals without a length."""
-    return None if job.schedule is None else CronDataIntervalTimetable(job.schedule, timezone=job.timezone)
+    return None if schedule is None else CronDataIntervalTimetable(schedule, timezone=timezone)
 
 
 def _start(job: Job) -> datetime:

@@ -9,9 +9,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from tidepost.airflow.world import titled
 from tidepost.errors import TidepostError
 from tidepost.units import duration_text
 
@@ -24,10 +26,11 @@ log: Final = logging.getLogger(__name__)
 PATH: Final = f"{__name__}.late"
 
 
-def deadline(job: Job, project: str | None = None) -> DeadlineAlert | None:
+def deadline(job: Job, project: str | None = None, stream: str | None = None) -> DeadlineAlert | None:
     """The alert of a job with a freshness target; None for the others.
 
     project: the root that the DAG file names, if it names one
+    stream:  the one that the DAG uploads, where that is not all of the job
     """
     from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # noqa: PLC0415 - the triggerer has none
 
@@ -39,6 +42,7 @@ def deadline(job: Job, project: str | None = None) -> DeadlineAlert | None:
         "freshness": wanted.total_seconds(),
         "to": list(job.airflow.notify),
         "project": project,
+        **({} if stream is None else {"stream": stream}),
     }
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=wanted, callback=AsyncCallback(PATH, kwargs=values)
@@ -51,6 +55,7 @@ async def late(
     freshness: float,
     to: Sequence[str] = (),
     project: str | None = None,
+    stream: str | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> str:
     """Say which job is late, where its mark stands and how far that is behind; returns the text.
@@ -59,39 +64,44 @@ async def late(
     context:   what Airflow tells of the run and of the deadline; may be missing
     """
     run = ((context or {}).get("dag_run") or {}).get("dag_run_id", "")
-    text = await asyncio.to_thread(late_text, job, freshness, run, project)
+    text = await asyncio.to_thread(late_text, job, freshness, run, project, stream)
     log.error(text)
     if to:
         from tidepost.airflow.notify import mail  # noqa: PLC0415
 
-        await asyncio.to_thread(mail, to, f"tidepost: {job} is late", text)
+        await asyncio.to_thread(mail, to, f"tidepost: {titled(job, stream or 'inferences')} is late", text)
     return text
 
 
-def late_text(job: str, freshness: float, run: str, project: str | None = None) -> str:
+def late_text(job: str, freshness: float, run: str, project: str | None = None, stream: str | None = None) -> str:
     """What to tell of a job that is late, with each destination's mark as far as the ledger can be read from here."""
-    first = f"{job} is late: its run {run} has not ended within {_span(freshness)}"
-    return "\n  ".join([first, *_marks(job, project)])
+    first = f"{titled(job, stream or 'inferences')} is late: its run {run} has not ended within {_span(freshness)}"
+    return "\n  ".join([first, *_marks(job, project, stream)])
 
 
-def _marks(job: str, root: str | None) -> list[str]:
+def _marks(job: str, root: str | None, stream: str | None) -> list[str]:
+    from tidepost.airflow.connections import environment  # noqa: PLC0415
     from tidepost.airflow.place import the_project  # noqa: PLC0415
     from tidepost.status import read_status  # noqa: PLC0415
-    from tidepost.wire import ledger_of  # noqa: PLC0415
+    from tidepost.wire import existing_ledger_of  # noqa: PLC0415
 
     try:
         project = the_project(root)
-        definition = project.job(job)
-        with ledger_of(project) as ledger:
-            status = read_status(definition, ledger, time.time())
+        with ExitStack() as stack:
+            ledger = existing_ledger_of(project, environment(project))
+            if ledger is not None:
+                stack.enter_context(ledger)
+            status = read_status(project.job(job), ledger, time.time())
     except (TidepostError, OSError) as error:
         return [f"Its mark cannot be read from here: {error}"]
+    these = [of for of in status.streams if stream is None or of.name == stream]
     found = [
-        f"{one.name}: the mark stands at {one.mark or 'the start'}"
+        (f"{one.name}, {of.name.replace('_', ' ')}" if len(these) > 1 else one.name)
+        + f": the mark stands at {one.mark or 'the start'}"
         + (f", {_span(one.lag)} behind" if one.lag is not None else "")
         + (f"; {one.held} held for a person" if one.held else "")
-        for stream in status.streams
-        for one in stream.destinations
+        for of in these
+        for one in of.destinations
     ]
     return [*(found or ["Nothing was uploaded yet."]), f"See:  tidepost status {job}"]
 

@@ -17,7 +17,7 @@ is sent twice by any of them.
 
 def describe(job: Job, file: str) -> str:
     """The page of a job that `file` defines: its path from the project's root."""
-    cursor, to = job.cursor, job.destination
+    cursor = job.cursor
     rows = [
         ("defined in", f"`{file}`"),
         ("source", _source(job.source)),
@@ -30,15 +30,24 @@ def describe(job: Job, file: str) -> str:
         ("inputs", _names([one.name for one in job.mapping.inputs])),
         ("predictions", _names([one.name for one in job.mapping.predictions])),
         ("non-inputs", _names([one.name for one in job.mapping.non_inputs])),
-        ("sends to", f"{to.type}, model `{to.model.partner_id or to.model.id}` at `{to.url}`"),
+        *(("sends to", f"{to.type}, model `{to.model_name}` at `{to.url}`") for to in job.destinations),
         ("schedule", f"`{job.schedule}`, {job.timezone}" if job.schedule else "by hand"),
     ]
+    labels = job.ground_truth
+    if labels is not None:
+        files = "" if labels.files is None else f"; files: {_names(labels.files.paths)}"
+        rows += [
+            ("ground truth", _names([one.name for one in labels.attributes])),
+            ("labels from", _source(labels.source) + files),
+            ("new labels by", f"`{labels.cursor.column}` from {labels.cursor.start}"),
+            ("labels' schedule", f"`{labels.schedule}`, {job.timezone}" if labels.schedule else ""),
+        ]
     if job.airflow.freshness is not None:
         rows.append(("arrives within", duration_text(job.airflow.freshness)))
     if job.owner:
         rows.append(("owner", job.owner))
     table = "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(text)} |" for key, text in rows if text)])
-    parts = [job.description or "", table, _query(job.source), _RUNS]
+    parts = [job.description or "", table, _query(job.source), "" if labels is None else _query(labels.source), _RUNS]
     return "\n\n".join(part for part in parts if part)
 
 

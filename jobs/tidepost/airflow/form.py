@@ -6,11 +6,13 @@ A schema sees one value at a time. What does not go together is refused by the f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from airflow.sdk import Param
 
-from tidepost.airflow.asked import Mode
+from tidepost.airflow.asked import BOTH, Mode
+from tidepost.model import StreamName
 
 if TYPE_CHECKING:
     from tidepost.job import Job
@@ -31,17 +33,47 @@ _MODES: Final = {
 }
 
 
-def form(job: Job) -> dict[str, Param]:
-    """The form of a job's DAG. Positions are checked as far as the definition tells what the cursor is."""
-    pattern, like = _position(job)
+def form(job: Job, streams: Sequence[StreamName] = (StreamName.INFERENCES,)) -> dict[str, Param]:
+    """The form of a job's DAG that uploads some of its streams. Positions are checked as far as the definition tells
+    what the cursors are."""
+    seen = [of for name in streams if (of := job if name is StreamName.INFERENCES else job.of_labels()) is not None]
+    patterns, like = list(dict.fromkeys(_position(of)[0] for of in seen)), _position(seen[0])[1]
+    pattern = patterns[0] if len(patterns) == 1 else f"({'|'.join(patterns)})"
+    modes = [mode for mode in Mode if StreamName.INFERENCES in streams or mode in (Mode.INCREMENTAL, Mode.RANGE)]
+    asks = _usual(pattern, like, modes)
+    if len(streams) > 1:
+        asks["stream"] = Param(
+            BOTH,
+            **_DRAFT,
+            type="string",
+            enum=[BOTH, *(one.value for one in streams)],
+            values_display={BOTH: "both", **{one.value: one.value.replace("_", " ") for one in streams}},
+            title="Stream",
+            description="For incremental and range. A range is of each stream's own cursor.",
+        )
+    if StreamName.GROUND_TRUTH in streams:
+        asks["files"] = Param(
+            None,
+            **_DRAFT,
+            type=["null", "array"],
+            items={"type": "string", "minLength": 1},
+            title="Files of labels",
+            description="Files to upload labels from, wherever they lie, one a line: addresses in S3, or paths as "
+            "the workers see them, from the project's root. With files, a run uploads labels alone.",
+        )
+    return asks
+
+
+def _usual(pattern: str, like: str, modes: Sequence[Mode]) -> dict[str, Param]:
+    """What every form asks."""
     where = "Needed by range; resend and reconcile take everything without it."
     return {
         "mode": Param(
             Mode.INCREMENTAL.value,
             **_DRAFT,
             type="string",
-            enum=[mode.value for mode in Mode],
-            values_display={mode.value: text for mode, text in _MODES.items()},
+            enum=[mode.value for mode in modes],
+            values_display={mode.value: _MODES[mode] for mode in modes},
             title="Mode",
             description="What the run does.",
         ),

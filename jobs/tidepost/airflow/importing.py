@@ -21,18 +21,16 @@ log: Final = logging.getLogger(__name__)
 
 def dag_file() -> Path | None:
     """The file that Airflow's importer reads just now; None outside of it."""
-    for local in _importing():
-        return Path(local["filepath"])
-    return None
+    return next((Path(local["filepath"]) for local in _importing()), None)
 
 
 def report(broken: Mapping[Path, Misconfigured]) -> None:
     """Make each broken job file an import error; outside of an importer they are only logged."""
     for path, error in broken.items():
         log.error("%s", error)
-        for local in _importing():
+        local = next(_importing(), None)
+        if local is not None:
             local["result"].errors.append(_import_error(path, error, local.get("bundle_path")))
-            break
 
 
 def _importing() -> Iterator[Mapping[str, Any]]:

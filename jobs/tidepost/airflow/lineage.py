@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tidepost.job import Job
 
 PROVIDER: Final = "airflow.providers.openlineage"
@@ -43,14 +41,14 @@ def sources(job: Job, url: str | None = None) -> tuple[Dataset, ...]:
 
     url: of its PostgreSQL database, of which only host and names are used
     """
-    source = job.source
-    if source.files:
-        return tuple(dict.fromkeys(_place(_folder(file)) for file in source.files))
+    source, labels = job.source, job.ground_truth
+    dropped = labels.files.paths if job.labels and labels is not None and labels.files is not None else ()
+    found = [_place(_folder(file)) for file in (*(source.files or ()), *dropped)]
     if source.database:
-        return (_place(source.database),)
+        found.insert(0, _place(source.database))
     if url:
-        return (_of_postgres(url, source.table),)
-    return ()
+        found.insert(0, _of_postgres(url, source.table))
+    return tuple(dict.fromkeys(found))
 
 
 def staging(place: str) -> Dataset:
@@ -58,10 +56,9 @@ def staging(place: str) -> Dataset:
     return _place(place)
 
 
-def model(job: Job) -> Dataset:
-    """The model at the platform of a resolved job."""
-    to = job.destination
-    return Dataset(_authority(to.url), f"models/{to.model.id or to.model.partner_id}")
+def models(job: Job) -> tuple[Dataset, ...]:
+    """The models at the platforms of a resolved job, in the order of its destinations."""
+    return tuple(Dataset(_authority(to.url), f"models/{to.model_name}") for to in job.destinations)
 
 
 def counted(of: Dataset, *, rows: int, size: int | None = None, files: int | None = None) -> Dataset:
@@ -102,7 +99,7 @@ def installed() -> bool:
         return False
 
 
-def _statistics(name: str, facet: Any, of: Dataset) -> Mapping[str, Any]:
+def _statistics(name: str, facet: Any, of: Dataset) -> dict[str, Any]:
     return {} if of.rows is None else {name: facet(rowCount=of.rows, size=of.size, fileCount=of.files)}
 
 

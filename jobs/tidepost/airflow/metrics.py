@@ -26,13 +26,15 @@ def of_cut(job: str, done: Uploaded, *, stream: str = "inferences") -> None:
     _time(job, stream, "seconds", done.seconds)
 
 
-def of_run(job: str, *, arrived: int, refused: int, retries: int, lag: float, stream: str = "inferences") -> None:
+def of_run(
+    job: str, *, arrived: int, refused: int, retries: int, lag: float | None, stream: str = "inferences"
+) -> None:
     """What a run came to: rows that arrived, rows that the platform refused, requests that were made again, and
-    seconds from the mark to now."""
+    seconds from the mark to now, where the mark is a time."""
     _count(job, stream, "arrived", arrived)
     _count(job, stream, "rejects", refused)
     _count(job, stream, "retries", retries)
-    for name, tags in _names(job, stream, "lag"):
+    for name, tags in _names(job, stream, "lag") if lag is not None else ():
         stats.gauge(name, lag, tags=tags)
 
 

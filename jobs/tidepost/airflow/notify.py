@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow.sdk import BaseNotifier
 
+from tidepost.airflow.operators import NotPlanned
 from tidepost.errors import TidepostError
 
 Send = Callable[[str, Mapping[str, Any]], None]
@@ -32,6 +33,8 @@ class FailureNotifier(BaseNotifier):
         self.job, self.to, self.send = job, tuple(to), send
 
     def notify(self, context: Mapping[str, Any]) -> None:
+        if isinstance(context.get("exception"), NotPlanned):
+            return
         text = failure_text(self.job, context)
         if self.send is not None:
             self.send(text, context)

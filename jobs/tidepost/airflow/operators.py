@@ -11,10 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from tidepost.airflow import lineage, metrics
 from tidepost.airflow.asked import Asked, Mode, asked
@@ -22,7 +23,8 @@ from tidepost.airflow.assets import announce
 from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
-from tidepost.errors import Retryable
+from tidepost.errors import Misconfigured, Retryable
+from tidepost.texts import count, span
 
 if TYPE_CHECKING:
     from tidepost.airflow.acts import Report
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
 BEGUN = "begun"
 """The XCom of a plan beside its cuts, see `acts.announced`."""
 MOST_CUTS = 500
+INFERENCES, GROUND_TRUTH = "inferences", "ground_truth"
+
+
+class NotPlanned(AirflowFailException):
+    """The task that was to plan failed, and people were told why: nothing is left to do, or to tell."""
+
+
+def _begun(context: Mapping[str, Any], plan: str) -> Mapping[str, Any] | None:
+    """What a plan left; None where it did not plan."""
+    found: Mapping[str, Any] | None = context["ti"].xcom_pull(task_ids=plan, key=BEGUN)
+    return found
 
 
 class JobOperator(BaseOperator):
@@ -37,12 +50,20 @@ class JobOperator(BaseOperator):
 
     job:     its name, or its definition's path below the project's root
     project: the project's root; None: `TIDEPOST_PROJECT`, or the nearest project above the DAG's file
+    stream:  inferences, or ground_truth
     """
 
-    def __init__(self, *, job: str, project: str | None = None, **options: Any) -> None:
+    def __init__(self, *, job: str, project: str | None = None, stream: str = INFERENCES, **options: Any) -> None:
         super().__init__(**options)
         self.job = job
         self.project = project
+        self.stream = stream
+
+    _flow: lineage.Flow | None = None
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """What OpenLineage is told of the task: the rows that it moved, none where nothing was done."""
+        return lineage.facets(self._flow)
 
     def on_kill(self) -> None:
         """End in order: what is on its way is finished or written down, the rest is left for the next try."""
@@ -55,7 +76,21 @@ class JobOperator(BaseOperator):
         return found
 
     def _opened(self, context: Mapping[str, Any], *, looking: bool = False) -> AbstractContextManager[Opened]:
-        return opened(self.project, self.job, dag_file=getattr(context["dag"], "fileloc", None), looking=looking)
+        file = getattr(context["dag"], "fileloc", None)
+        return opened(self.project, self.job, dag_file=file, looking=looking, stream=self.stream)
+
+    def _asked(self, context: Mapping[str, Any]) -> Asked:
+        """What the run asks. Skips the task where that is nothing of its stream."""
+        what = asked(context)
+        if what.concerns(self.stream):
+            return what
+        if not any(what.concerns(getattr(task, "stream", "")) for task in context["dag"].tasks):
+            raise Misconfigured(
+                f"this run asks for {GROUND_TRUTH.replace('_', ' ')}, which none of its tasks uploads",
+                safe="Nothing was done.",
+                hint="Where labels have a schedule, they have a DAG of their own; else add a section ground_truth.",
+            )
+        raise AirflowSkipException(f"this run does not ask for {self.stream.replace('_', ' ')}")
 
     @property
     def _teller(self) -> Teller:
@@ -73,17 +108,22 @@ class JobOperator(BaseOperator):
 class PlanOperator(JobOperator):
     """Decide what a run does, and write it down. Its XCom is the list of the cuts to be done, by their ids.
 
-    most: cuts; what is beyond is the next run's
+    most:  cuts; what is beyond is the next run's
+    after: the task that planned the inferences whose labels these are, where one did: where it failed, labels are not
+           planned either
     """
 
-    def __init__(self, *, job: str, project: str | None = None, most: int = MOST_CUTS, **options: Any) -> None:
-        super().__init__(job=job, project=project, **options)
+    def __init__(self, *, most: int = MOST_CUTS, after: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
         self.most = most
+        self.after = after
 
     def execute(self, context: Mapping[str, Any]) -> list[int]:
         from tidepost.airflow import acts  # noqa: PLC0415 - the engine is imported while tasks run
 
-        what = asked(context)
+        what = self._asked(context)
+        if self.after is not None and what.concerns(INFERENCES) and _begun(context, self.after) is None:
+            raise NotPlanned(f"task {self.after} did not plan: its log says why; clear it to try again")
         with self._opened(context, looking=what.dry_run) as it:
             begun = acts.begin(it, what, most=self.most, tell=self._teller)
         context["ti"].xcom_push(key=BEGUN, value=acts.announced(begun))
@@ -96,31 +136,27 @@ class CutOperator(JobOperator):
     plan: the task whose XCom told the cut
     """
 
-    def __init__(self, *, cut: int, job: str, project: str | None = None, plan: str = "plan", **options: Any) -> None:
-        super().__init__(job=job, project=project, **options)
+    def __init__(self, *, cut: int, plan: str = "plan", **options: Any) -> None:
+        super().__init__(**options)
         self.cut = cut
         self.plan = plan
-        self._flow: lineage.Flow | None = None
 
     template_fields: Sequence[str] = ("cut",)
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         from tidepost.airflow import acts  # noqa: PLC0415
 
-        begun = context["ti"].xcom_pull(task_ids=self.plan, key=BEGUN) or {}
+        begun = _begun(context, self.plan) or {}
         with self._opened(context) as it:
             done = acts.upload(
                 it, int(self.cut), begun.get("null_cursors", 0), tell=self._teller, stop=self._stopping
             )
             self._teller.tell(cut_line(done))
             self._unless_stopped()
-            metrics.of_cut(it.job.name, done)
-            self._flow = acts.flow(it, done)
+            metrics.of_cut(it.job.name, done, stream=self.stream)
+            if not done.before and done.elsewhere is None:
+                self._flow = acts.flow(it, done)
         return acts.counted(done)
-
-    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
-        """What OpenLineage is told of the cut."""
-        return lineage.facets(self._flow)
 
 
 class WaitingOperator(JobOperator):
@@ -130,10 +166,8 @@ class WaitingOperator(JobOperator):
               destination may take to load, an hour at least
     """
 
-    def __init__(
-        self, *, job: str, project: str | None = None, deadline: float | None = None, **options: Any
-    ) -> None:
-        super().__init__(job=job, project=project, **options)
+    def __init__(self, *, deadline: float | None = None, **options: Any) -> None:
+        super().__init__(**options)
         self.deadline = deadline
 
     def resume(self, context: Mapping[str, Any], event: dict[str, Any]) -> dict[str, Any]:
@@ -147,17 +181,31 @@ class WaitingOperator(JobOperator):
             if standing.done:
                 return self._report(context, it, acts.report(it, standing, cuts, tell=self._teller))
             acts.in_time(it, standing, since=since, deadline=self.deadline)
-        self.log.info("%d deliveries are loading; looking again in %.0f s", standing.waiting, standing.wait)
+        missing = f"{count(standing.waiting, 'delivery is', 'deliveries are')} loading"
+        missing += f", {count(len(standing.unfinished), 'cut is', 'cuts are')} left" if standing.unfinished else ""
+        self._teller.tell(f"{missing}; looking again in {span(standing.wait)}")
         raise TaskDeferred(trigger=Later(time.time() + standing.wait, event), method_name="resume")
 
     def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
         """Tell Airflow what arrived, and fail where slices are held."""
         name, counts = it.job.name, dict(report.counts)
         metrics.of_run(
-            name, arrived=counts["arrived"], refused=counts["refused"], retries=report.retries, lag=report.lag
+            name,
+            arrived=counts["arrived"],
+            refused=counts["refused"],
+            retries=report.retries,
+            lag=report.lag,
+            stream=self.stream,
         )
-        partition = it.job.staging.partition
-        announce(context, job=name, partition=partition, hours=report.hours, mark=report.mark)
+        announce(
+            context,
+            job=name,
+            partition=it.job.staging.partition,
+            rows=counts["arrived"],
+            hours=report.hours,
+            mark=report.mark,
+            stream=self.stream,
+        )
         if report.held is not None:
             raise report.held
         return counts
@@ -170,29 +218,21 @@ class ConfirmOperator(WaitingOperator):
     plan: the task that planned
     """
 
-    def __init__(
-        self,
-        *,
-        job: str,
-        project: str | None = None,
-        plan: str = "plan",
-        deadline: float | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *, plan: str = "plan", **options: Any) -> None:
         options.setdefault("trigger_rule", "all_done")
-        super().__init__(job=job, project=project, deadline=deadline, **options)
+        super().__init__(**options)
         self.plan = plan
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import acts, comparing  # noqa: PLC0415
 
-        ti, what = context["ti"], asked(context)
-        begun = ti.xcom_pull(task_ids=self.plan, key=BEGUN)
+        ti, what = context["ti"], self._asked(context)
+        begun = _begun(context, self.plan)
         if begun is None:
-            raise AirflowFailException(f"task {self.plan} did not plan; its log says why")
+            raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
-                return acts.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
+                return comparing.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
         if what.dry_run:
             self._teller.tell("a dry run: nothing was sent")
             return {}
@@ -213,17 +253,9 @@ class UploadOperator(WaitingOperator):
     template_fields: Sequence[str] = ("start", "end")
 
     def __init__(
-        self,
-        *,
-        job: str,
-        project: str | None = None,
-        start: str | None = None,
-        end: str | None = None,
-        most: int = MOST_CUTS,
-        deadline: float | None = None,
-        **options: Any,
+        self, *, start: str | None = None, end: str | None = None, most: int = MOST_CUTS, **options: Any
     ) -> None:
-        super().__init__(job=job, project=project, deadline=deadline, **options)
+        super().__init__(**options)
         self.start = start
         self.end = end
         self.most = most
@@ -241,18 +273,25 @@ class UploadOperator(WaitingOperator):
                     self._unless_stopped()
                     done = acts.upload(it, cut, begun.null_cursors, tell=self._teller, stop=self._stopping)
                     self._teller.tell(cut_line(done))
-                    metrics.of_cut(it.job.name, done)
+                    metrics.of_cut(it.job.name, done, stream=self.stream)
                 if not begun.more:
                     break
                 number += 1
                 what = acts.following(what, begun, number)
         return self.resume(context, {"since": time.time(), "cuts": cuts})
 
+    def _report(self, context: Mapping[str, Any], it: Opened, report: Report) -> dict[str, Any]:
+        self._flow = report.flow  # a confirm has none: its run's cuts have told theirs
+        return super()._report(context, it, report)
+
     def _asked(self, context: Mapping[str, Any]) -> Asked:
         """What a run's form would ask; of its own for each task of a run."""
         mode = Mode.RANGE if self.start or self.end else Mode.INCREMENTAL
         form = {"mode": mode, "from": self.start, "to": self.end}
-        ti, found = context["ti"], asked({"dag_run": context["dag_run"], "params": form})
+        # What the run was given is the DAG's own matter.
+        of_run = ("dag_id", "run_id", "run_type", "data_interval_start", "data_interval_end", "clear_number")
+        run = SimpleNamespace(conf={}, **{name: getattr(context["dag_run"], name, None) for name in of_run})
+        ti, found = context["ti"], asked({"dag_run": run, "params": form})
         return replace(found, key=f"{found.key}/{ti.task_id}/{ti.map_index}")
 
 
@@ -267,22 +306,15 @@ class ReconcileOperator(JobOperator):
     template_fields: Sequence[str] = ("start", "end")
 
     def __init__(
-        self,
-        *,
-        job: str,
-        project: str | None = None,
-        start: str | None = None,
-        end: str | None = None,
-        by_event: bool = False,
-        **options: Any,
+        self, *, start: str | None = None, end: str | None = None, by_event: bool = False, **options: Any
     ) -> None:
-        super().__init__(job=job, project=project, **options)
+        super().__init__(**options)
         self.start = start
         self.end = end
         self.by_event = by_event
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from tidepost.airflow import acts  # noqa: PLC0415
+        from tidepost.airflow import comparing  # noqa: PLC0415
 
         with self._opened(context, looking=True) as it:
-            return acts.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)
+            return comparing.compare(it, self.start, self.end, by_event=self.by_event, tell=self._teller)

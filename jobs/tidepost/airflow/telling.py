@@ -101,11 +101,14 @@ def summary(standing: Standing, cuts: int, marks: Mapping[str, str | None]) -> s
         ("published", f"{tally.published:,}"),
         ("duplicates", f"{tally.duplicates:,}"),
         ("known from earlier scans", f"{tally.known:,}"),
+        *([("older than a label that is known", f"{tally.superseded:,}")] if tally.superseded else []),
+        *([("held until the inference is there", f"{tally.waiting:,}")] if tally.waiting else []),
         *((f"rejected: {reason}", f"{number:,}") for reason, number in tally.rejected.items()),
         ("deliveries", f"{standing.deliveries:,}"),
         ("rows arrived", f"{standing.arrived:,}"),
         ("rows refused", f"{standing.refused:,}"),
         ("deliveries held", f"{standing.held:,}"),
+        *([("deliveries whose turn is later", f"{standing.behind:,}")] if standing.behind else []),
         *((f"mark at {name}", short(mark or "none yet")) for name, mark in marks.items()),
     ]
     return table(rows)

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,20 +24,28 @@ _DEFINITIONS = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A job's world, and what it was made of."""
+    """The world of one stream of a job, and what it was made of."""
 
     project: Project
     job: Job
     ledger: SqlLedger
     world: World
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
 
     @property
     def stream(self) -> Stream | None:
-        """The stream as the ledger knows it; None where the job never ran."""
-        from tidepost.model import StreamName  # noqa: PLC0415 - the engine is imported while tasks run
+        """The world's stream as the ledger knows it; None where it never ran."""
+        return self.ledger.plans.find(self.job.name, self.world.job.stream)
 
-        return self.ledger.plans.find(self.job.name, StreamName.INFERENCES)
+    @property
+    def title(self) -> str:
+        """What the world's stream is called: the job's name, and for labels what they are."""
+        return titled(self.job.name, self.world.job.stream)
+
+
+def titled(job: str, stream: str) -> str:
+    """What a stream of a job is called to people."""
+    return job if stream == "inferences" else f"{job}, {stream.replace('_', ' ')}"
 
 
 def job_of(project: Project, job: str) -> Job:
@@ -54,10 +62,18 @@ def job_of(project: Project, job: str) -> Job:
 
 
 @contextmanager
-def opened(project: str | None, job: str, *, dag_file: str | None = None, looking: bool = False) -> Iterator[Opened]:
-    """A job's world; its connections are closed at the end. Raises Misconfigured as `wire` does.
+def opened(
+    project: str | None,
+    job: str,
+    *,
+    dag_file: str | None = None,
+    looking: bool = False,
+    stream: str = "inferences",
+) -> Iterator[Opened]:
+    """The world of a stream of a job; its connections are closed at the end. Raises Misconfigured as `wire` does, and
+    where the job has no labels whose stream is asked for.
 
-    project: its root; None: that of `TIDEPOST_PROJECT`, or the nearest one above the DAG's file
+    project: its root; None: that of `TIDEPOST_PROJECT`, or the nearest above the DAG's file
     job:     its name, or its file's path below the project's root
     looking: nothing is to be written: where there is no ledger yet, one that is thrown away takes its place
     """
@@ -65,6 +81,7 @@ def opened(project: str | None, job: str, *, dag_file: str | None = None, lookin
     from tidepost.airflow.place import the_project  # noqa: PLC0415
     from tidepost.ledger import open_ledger  # noqa: PLC0415
     from tidepost.wire import existing_ledger_of, ledger_of, wire  # noqa: PLC0415
+    from tidepost.world import labels_of  # noqa: PLC0415
 
     found = the_project(project, Path(dag_file).parent if dag_file else None)
     definition = job_of(found, job)
@@ -83,4 +100,6 @@ def opened(project: str | None, job: str, *, dag_file: str | None = None, lookin
             close = getattr(destination, "close", None)
             if close is not None:
                 stack.callback(close)
+        if stream == "ground_truth":
+            world = labels_of(world)
         yield Opened(found, definition, ledger, world, env)

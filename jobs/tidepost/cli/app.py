@@ -14,8 +14,10 @@ import tidepost
 from tidepost.cli import (
     backfill,
     demo,
+    ground_truth,
     init,
     ledger,
+    pause,
     plan,
     purge,
     reconcile,
@@ -43,11 +45,13 @@ _MODULES: Final = (
     plan,
     upload,
     backfill,
+    ground_truth,
     stream,
     status,
     rejects,
     release,
     skip,
+    pause,
     reconcile,
     resend,
     purge,
@@ -57,7 +61,8 @@ _MODULES: Final = (
 """What declares the commands, by being imported."""
 
 _ORDER: Final = (
-    "demo init validate plan run backfill stream status reconcile resend rejects release skip purge sandbox version"
+    "demo init validate plan run backfill ground-truth stream status reconcile resend rejects release skip pause "
+    "resume purge sandbox version"
 ).split()
 _INTERRUPTED: Final = 130
 # Newer versions of Typer carry their own Click, so its root of usage errors is found by way of Typer's own name.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from tidepost.cli.command import End, JobName, Now, Start, command
+from tidepost.cli.command import End, JobName, Now, OfStream, Start, command
 from tidepost.cli.output import short
 from tidepost.cli.session import Session, clock_at
 from tidepost.cli.upload import Carried, carry_out, finish
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     example="tidepost backfill flights --from 2013-01-03 --to 2013-01-05\n"
     "tidepost backfill flights --from 2013-01-03T05:00Z --to 2013-01-03T06:00Z",
 )
-def backfill(session: Session, *, job: JobName, start: Start, end: End, now: Now = None) -> int:
+def backfill(
+    session: Session, *, job: JobName, start: Start, end: End, now: Now = None, stream: OfStream = "inferences"
+) -> int:
     """Upload what a range holds and was not uploaded yet.
 
     Looks at the range whatever was scanned there. Rows that were uploaded are not sent again.
@@ -38,7 +40,7 @@ def backfill(session: Session, *, job: JobName, start: Start, end: End, now: Now
         kinds.append(kind)
         return Request(f"cli/{uuid.uuid4()}", ScanKind.BACKFILL, window(kind, start, end))
 
-    carried = carry_out(session, project, definition, asked, clock=clock)
+    carried = carry_out(session, project, definition, asked, clock=clock, stream=stream)
     return finish(session, carried, *_clamped(carried, kinds[0], end))
 
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
@@ -38,6 +38,15 @@ Start: TypeAlias = Annotated[
     typer.Option("--from", metavar="START", help="The first position: a time, a date or a number, as the cursor is."),
 ]
 End: TypeAlias = Annotated[str, typer.Option("--to", metavar="END", help="Where the range ends; not part of it.")]
+OfStream: TypeAlias = Annotated[
+    Literal["inferences", "ground_truth"], typer.Option("--stream", help="The stream that is meant.")
+]
+OnlyStream: TypeAlias = Annotated[
+    Literal["inferences", "ground_truth"] | None,
+    typer.Option(
+        "--stream", help="Only this stream. Default: the inferences, then their labels.", show_default=False
+    ),
+]
 
 _SHARED: Final = {
     "folder": Annotated[

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +24,9 @@ from tidepost.errors import Misconfigured
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tidepost.demo.demo import Moment, Proof
-    from tidepost.demo.flights import LogSummary
+    from tidepost.demo.demo import Logged, Moment
+    from tidepost.demo.growing import LogSummary
+    from tidepost.demo.proof import Day, Proof
     from tidepost.job import Job
     from tidepost.project import Project
 
@@ -56,15 +57,18 @@ def demo(
     created = () if _has_job(root) else create_project(root)
     project = _load(root)
     ended = _run(session, project, project.job(JOB), _moment(days, now), port)
-    if ended.carried.failure is not None or ended.proof is None:
+    if ended.proof is None:
         return finish(session, ended.carried)
-    log, proof, seconds = ended.log, ended.proof, time.monotonic() - began
+    log, landings, reports = ended.log.flights, ended.log.landings, ended.log.reports
+    proof, seconds = ended.proof, time.monotonic() - began
     young = max(0, log.rows - proof.logged)
     session.answer(
         {
             "project": str(root),
             "url": ended.url,
-            "log": {"files": log.files, "rows": log.rows, "bytes": log.bytes, "written": log.written},
+            "log": _summary(log),
+            "landings": _summary(landings),
+            "reports": _summary(reports),
             "run": ended.carried.document(),
             **_document(proof),
             "seconds": round(seconds, 3),
@@ -72,6 +76,8 @@ def demo(
         *([f"created {', '.join(str(path.relative_to(root)) for path in created)} in {root}"] if created else []),
         f"the log in {root / 'log' / JOB} holds {count(log.rows, 'row')} in {count(log.files, 'file')} "
         f"({size(log.bytes)})",
+        f"labels lie in log/landings ({landings.rows:,}), and in log/reports ({reports.rows:,}), where one carrier "
+        f"drops a file a week",
         ended.carried.text(),
         "",
         _table(proof),
@@ -85,10 +91,10 @@ def demo(
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A demo's run: where it sent to, the log, what was done, and the proof of it, if it came to that."""
+    """A demo's run: where it sent to, the logs, what was done, and the proof of it, if it came to that."""
 
     url: str
-    log: LogSummary
+    log: Logged
     carried: Carried
     proof: Proof | None
 
@@ -106,7 +112,7 @@ def _run(session: Session, project: Project, job: Job, moment: Moment, port: int
             carried = carry_out(
                 session, project, job, incremental, clock=lambda: moment.clock, env=env, again="tidepost demo"
             )
-            proof = None if carried.failure is not None else _prove(project, job, carried, moment.clock, env)
+            proof = None if carried.worst is not None else _prove(project, job, carried, moment.clock, env)
     return _Ended(url, log, carried, proof)
 
 
@@ -154,36 +160,46 @@ def _load(root: Path) -> Project:
 
 def _refuse_elsewhere(job: Job, env: Mapping[str, str], url: str) -> None:
     """The demo sends to its own sandbox only, whatever the job file was changed to."""
-    there = job.resolved(env).destination.url
-    if there.rstrip("/") != url:
+    places = [(to.url, job.where(*job.at(number), "url")) for number, to in enumerate(job.resolved(env).destinations)]
+    for there, where in places:
+        if there.rstrip("/") == url:
+            continue
         raise Misconfigured(
-            f"{job.where('destination', 'url')}: the job sends to {there}, not to the demo's sandbox at {url}",
+            f"{where}: the job sends to {there}, not to the demo's sandbox at {url}",
             safe="Nothing was sent.",
             hint="Write ${SANDBOX_URL:-http://127.0.0.1:8765} there, or name a folder:  tidepost demo --dir DIR",
         )
 
 
 def _prove(project: Project, job: Job, carried: Carried, clock: float, env: Mapping[str, str]) -> Proof:
-    """Compare log, ledger and platform up to where the run could read, or an earlier one read further."""
-    from tidepost.cursor import SECOND, parse_instant  # noqa: PLC0415
-    from tidepost.demo.demo import prove  # noqa: PLC0415
+    """Compare logs, ledger and platform up to where the run could read, or an earlier one read further."""
+    from tidepost.demo.proof import prove  # noqa: PLC0415
     from tidepost.wire import ledger_of  # noqa: PLC0415
+
+    with ledger_of(project, env) as ledger, world_of(project, job, ledger, clock=lambda: clock, env=env) as world:
+        of_labels, labels = job.of_labels(), carried.labels
+        labels_up_to = _read_up_to(of_labels, labels, clock) if of_labels is not None and labels is not None else None
+        return prove(world, carried.outcome.stream, _read_up_to(job, carried, clock), labels_up_to=labels_up_to)
+
+
+def _read_up_to(job: Job, carried: Carried, clock: float) -> int:
+    from tidepost.cursor import SECOND, parse_instant  # noqa: PLC0415
 
     settled = int(clock - job.cursor.settle.total_seconds()) * SECOND
     frontier = carried.after.frontier
-    up_to = max(settled, parse_instant(frontier) if frontier else 0)
-    with ledger_of(project, env) as ledger, world_of(project, job, ledger, clock=lambda: clock, env=env) as world:
-        return prove(world, carried.outcome.stream, up_to)
+    return max(settled, parse_instant(frontier) if frontier else 0)
+
+
+def _summary(log: LogSummary) -> dict[str, int]:
+    return {"files": log.files, "rows": log.rows, "bytes": log.bytes, "written": log.written}
 
 
 def _document(proof: Proof) -> dict[str, Any]:
-    days = [
-        {"date": day.date.isoformat(), "logged": day.logged, "published": day.published, "arrived": day.arrived}
-        for day in proof.days
-    ]
+    labels = None if proof.labels is None else {**asdict(proof.labels), "equal": proof.labels.equal}
     return {
-        "days": days,
-        "total": {"logged": proof.logged, "published": proof.published, "arrived": proof.arrived},
+        "days": [{"date": day.date.isoformat(), **_numbers(day)} for day in proof.days],
+        "total": _numbers(proof),
+        "labels": labels,
         "missing": proof.missing,
         "unknown": proof.unknown,
         "twice": proof.twice,
@@ -191,27 +207,48 @@ def _document(proof: Proof) -> dict[str, Any]:
     }
 
 
+def _numbers(of: Day | Proof) -> dict[str, int]:
+    return {name: getattr(of, name) for name in ("logged", "published", "arrived", "labelled", "to_come", "never")}
+
+
 def _table(proof: Proof) -> Table:
     """A line a day in New York; a line a month where these would be too many."""
     monthly = len(proof.days) > _DAYS_IN_A_TABLE
+    heads = ("#in the log", "#published", "#arrived", "#labelled", "#to come", "#no label")
+    shown = 3 if proof.labels is None else len(heads)
     sums: dict[str, list[int]] = {}
     for day in proof.days:
-        found = sums.setdefault(f"{day.date:%B %Y}" if monthly else day.date.isoformat(), [0, 0, 0])
-        for at, rows in enumerate((day.logged, day.published, day.arrived)):
+        found = sums.setdefault(f"{day.date:%B %Y}" if monthly else day.date.isoformat(), [0] * shown)
+        for at, rows in enumerate(list(_numbers(day).values())[:shown]):
             found[at] += rows
     return table(
-        ("month" if monthly else "day", "#in the log", "#published", "#arrived"),
+        ("month" if monthly else "day", *heads[:shown]),
         [(name, *(f"{rows:,}" for rows in found)) for name, found in sums.items()],
-        total=("total", f"{proof.logged:,}", f"{proof.published:,}", f"{proof.arrived:,}"),
+        total=("total", *(f"{rows:,}" for rows in list(_numbers(proof).values())[:shown])),
     )
 
 
 def _verdict(proof: Proof, seconds: float) -> str:
+    labels = proof.labels
     if proof.equal:
-        return f"Each of the {count(proof.logged, 'row')} of the log arrived once. It took {span(seconds)}."
+        rows = f"Each of the {count(proof.logged, 'row')} of the log arrived once. It took {span(seconds)}."
+        if labels is None:
+            return rows
+        known = f"Each of the {count(labels.logged, 'label')} that are known arrived with its value."
+        return (
+            f"{rows}\n{known if labels.logged else 'No label is known yet.'} "
+            f"{proof.to_come:,} are to come; {count(proof.never, 'flight')} get none, as they were cancelled or no "
+            f"delay was recorded."
+        )
+    of_labels = ""
+    if labels is not None and not labels.equal:
+        of_labels = (
+            f" {count(labels.missing, 'label')} did not arrive, {labels.wrong:,} have another value, "
+            f"{labels.unknown:,} came from elsewhere."
+        )
     return (
         f"Log and platform differ: {count(proof.missing, 'id')} of the log did not arrive, {proof.unknown:,} came "
-        f"from elsewhere, {count(proof.twice, 'row')} came twice.\n"
+        f"from elsewhere, {count(proof.twice, 'row')} came twice.{of_labels}\n"
         "If the sandbox's data or the ledger was removed by hand, remove .tidepost and log as well, and begin anew."
     )
 

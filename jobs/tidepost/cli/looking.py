@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def looking_at(project: Project, job: Job, clock: Callable[[], float]) -> Iterat
     Raises Misconfigured for a reference without its variable."""
     from tidepost.engine import Engine  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.ledger import open_ledger  # noqa: PLC0415
-    from tidepost.wire import source_of, staging_of  # noqa: PLC0415
+    from tidepost.wire import labels_of, source_of, staging_of  # noqa: PLC0415
     from tidepost.world import World  # noqa: PLC0415
 
     resolved, staging = job.resolved(), staging_of(project)
@@ -30,7 +31,7 @@ def looking_at(project: Project, job: Job, clock: Callable[[], float]) -> Iterat
         engine = Engine(job.limits.memory, job.limits.threads, Path(scratch) / "spill")
         ledger = existing or open_ledger(f"sqlite:///{scratch}/ledger.db")
         try:
-            yield World(
+            world = World(
                 job=resolved,
                 source=source_of(resolved, engine),
                 staging=staging,
@@ -41,5 +42,6 @@ def looking_at(project: Project, job: Job, clock: Callable[[], float]) -> Iterat
                 owner="",
                 clock=clock,
             )
+            yield replace(world, labels=labels_of(world))
         finally:
             ledger.close()

@@ -19,10 +19,26 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["UNLIMITED", "count", "instant", "rendered", "short", "size", "span", "table", "write", "write_json"]
+__all__ = [
+    "LANES",
+    "UNLIMITED",
+    "count",
+    "instant",
+    "rendered",
+    "short",
+    "size",
+    "span",
+    "table",
+    "write",
+    "write_json",
+]
 
 UNLIMITED: Final = 100_000
 """The width without a terminal: there nothing is wrapped or cut off, as a program may read it."""
+
+
+LANES: Final[Mapping[str, str]] = {"held": "held labels", "files": "a file"}
+"""What cuts of labels take up whose range is the number of a file."""
 
 
 def write(text: str, stream: IO[str] | None = None) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tidepost.cli.backfill import window
-from tidepost.cli.command import JobName, Now, command
+from tidepost.cli.command import JobName, Now, OfStream, command
 from tidepost.cli.looking import looking_at
-from tidepost.cli.output import count, short, table
+from tidepost.cli.output import LANES, count, short, table
 from tidepost.cli.session import Session, clock_at
 from tidepost.errors import Misconfigured
 
@@ -34,6 +34,7 @@ def plan(
         str | None, typer.Option("--to", metavar="END", help="Where that backfill ends.", show_default=False)
     ] = None,
     now: Now = None,
+    stream: OfStream = "inferences",
 ) -> int:
     """Show the cuts of the next run, or of a backfill.
 
@@ -45,18 +46,22 @@ def plan(
     if (start is None) != (end is None):
         raise Misconfigured("--from and --to go together")
     project = session.project()
-    with looking_at(project, project.job(job), clock_at(now)) as world:
+    with looking_at(project, project.job(job), clock_at(now)) as both:
+        world = both.labels if stream == "ground_truth" else both
+        if world is None:
+            raise Misconfigured(f"{job} has no ground_truth section")
         kind = world.source.cursor()
         asked = None if start is None or end is None else window(kind, start, end)
         scan = ScanKind.INCREMENTAL if asked is None else ScanKind.BACKFILL
-        stream = world.ledger.plans.find(job, StreamName.INFERENCES)
-        found = prospect(world, stream, Request("", scan, asked))
-        left = world.ledger.plans.open_cuts(stream) if stream is not None else ()
-        name = world.job.destination.name
-        deliveries = len(world.ledger.deliveries.open(stream, name)) if stream is not None else 0
+        known = world.ledger.plans.find(job, StreamName(stream))
+        found = prospect(world, known, Request("", scan, asked))
+        left = world.ledger.plans.open_cuts(known) if known is not None else ()
+        names = [to.name for to in world.job.destinations] if known is not None else []
+        deliveries = sum(len(world.ledger.deliveries.open(known, name)) for name in names if known is not None)
     bound = None if found.bound is None else kind.format(found.bound)
     document = {
         "job": job,
+        "stream": stream,
         "bound": bound,
         "cuts": [_document(cut, kind) for cut in found.cuts],
         "rows": sum(cut.estimated or 0 for cut in found.cuts),
@@ -67,11 +72,19 @@ def plan(
     return 0
 
 
+def _ends(cut: Cut, kind: CursorKind) -> tuple[str | None, str | None]:
+    """Where a cut begins and ends, as text; None for one that takes up a file."""
+    if cut.lane in LANES:
+        return None, None
+    return kind.format(cut.range.start), kind.format(cut.range.end)
+
+
 def _document(cut: Cut, kind: CursorKind) -> dict[str, Any]:
+    start, end = _ends(cut, kind)
     return {
         "kind": cut.kind,
-        "start": kind.format(cut.range.start),
-        "end": kind.format(cut.range.end),
+        "start": start,
+        "end": end,
         "lane": cut.lane,
         "estimated": cut.estimated,
     }
@@ -81,22 +94,21 @@ def _text(job: str, cuts: Sequence[Cut], kind: CursorKind, bound: str | None) ->
     if not cuts:
         yield f"{job}: nothing new to scan"
         return
-    lanes = any(cut.lane for cut in cuts)
+    lanes = any(cut.lane and cut.lane not in LANES for cut in cuts)
     rows = [
         (
             str(number),
             cut.kind,
             *([cut.lane] if lanes else []),
-            short(kind.format(cut.range.start)),
-            short(kind.format(cut.range.end)),
+            *(short(end) if end else LANES[cut.lane] for end in _ends(cut, kind)),
             f"{cut.estimated or 0:,}",
         )
         for number, cut in enumerate(cuts, 1)
     ]
     yield table(("#cut", "scan", *(["lane"] if lanes else []), "from", "to", "#rows, about"), rows)
     total = sum(cut.estimated or 0 for cut in cuts)
-    upto = "" if lanes else f", up to {short(bound or '')}"
-    yield f"\n{job}: {count(len(cuts), 'cut')}, about {count(total, 'row')}{upto}"
+    up_to = f", up to {short(bound)}" if bound and not lanes else ""
+    yield f"\n{job}: {count(len(cuts), 'cut')}, about {count(total, 'row')}{up_to}"
 
 
 def _first(left: Sequence[Cut], deliveries: int) -> Iterator[str]:

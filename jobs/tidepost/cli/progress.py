@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidepost.cli.log import LogFormat, tell
-from tidepost.cli.output import count, short, span
+from tidepost.cli.output import LANES, count, short, span
 from tidepost.events import CutStaged, Event, PartSent, Planned, Settled, Waiting, Warned
 from tidepost.model import Delivery, DeliveryState
 
@@ -81,7 +81,8 @@ class Teller:
         cut, tally = event.cut, event.tally
         number = f"{self._cuts}/{len(self.planned.cuts) if self.planned else self._cuts}"
         lane = f"{cut.lane} " if cut.lane else ""
-        where = f"{lane}{short(self.kind.format(cut.range.start))} → {short(self.kind.format(cut.range.end))}"
+        between = f"{short(self.kind.format(cut.range.start))} → {short(self.kind.format(cut.range.end))}"
+        where = LANES.get(cut.lane) or f"{lane}{between}"
         beside = [count(tally.duplicates, "duplicate")] if tally.duplicates else []
         beside += [f"{tally.known:,} known"] if tally.known else []
         beside += [f"{tally.rejects:,} rejected"] if tally.rejects else []

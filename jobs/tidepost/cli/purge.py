@@ -62,7 +62,7 @@ def _streams(project: Project, job: Job, ledger: SqlLedger | None, *, dry_run: b
         if ledger is None or stream is None:
             continue
         keep = job.staging.keep.total_seconds()
-        purge = Purge(stream, ledger, staging, staging, (job.destination.name,), keep)
+        purge = Purge(stream, ledger, staging, staging, [to.name for to in job.destinations], keep)
         if dry_run:
             found.append((stream, purge.look()))
         else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from tidepost.cli.command import JobName, Now, command
+from tidepost.cli.command import JobName, Now, OfStream, command
+from tidepost.cli.covered import coverage_text, covered
 from tidepost.cli.failures import show, told
 from tidepost.cli.ledger import Yes, confirmed
 from tidepost.cli.output import count, rendered, short, table, write
@@ -50,7 +52,8 @@ ByWhat = Annotated[By, typer.Option("--by", help="What the range is of: the curs
     "reconcile",
     example="tidepost reconcile flights\n"
     "tidepost reconcile flights --from 2013-01-03 --to 2013-01-05 --by event --every hour\n"
-    "tidepost reconcile flights --repair",
+    "tidepost reconcile flights --repair\n"
+    "tidepost reconcile flights --stream ground_truth",
 )
 def reconcile(
     session: Session,
@@ -72,13 +75,14 @@ def reconcile(
     ] = False,
     yes: Yes = False,
     now: Now = None,
+    stream: OfStream = "inferences",
 ) -> int:
     """Compare every row of the source with what was published and what has arrived.
 
     Shows for each hour or day how many rows are where, and the ids that differ. Only reads, unless --repair is given:
     then it asks, and sends what is lost or missing. Ends with 7 where rows are lost, missing or doubled.
     """
-    with reconciling(session, job, every, now) as found:
+    with reconciling(session, job, every, now, stream=stream) as found:
         if found is None:
             raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
         world, kind, it = found
@@ -98,8 +102,14 @@ def reconcile(
             for each in [error for one in outcomes for error in one.errors]:
                 show(told(each, verbose=session.verbose), as_json=False)
         _write_files(it, out, ids)
-    failure = _failure(job, result)
+        project, at = session.project(), world.clock()
+        of = None if stream == "inferences" else covered(project, project.job(job), it.ledger, at)
+        if of is not None and not session.as_json:
+            write(rendered("", *coverage_text(of)))
+    failure = _failure(job, result, "" if stream == "inferences" else f" --stream {stream}")
     more = {} if repaired is None else {"repaired": repaired}
+    if of is not None:
+        more["coverage"] = asdict(of)
     error = {} if failure is None else {"error": told(failure, verbose=session.verbose)}
     if session.as_json:
         session.answer({**document, **more, **error})
@@ -113,7 +123,7 @@ def reconcile(
 
 @contextmanager
 def reconciling(
-    session: Session, job: str, every: str, now: str | None
+    session: Session, job: str, every: str, now: str | None, *, stream: str = "inferences"
 ) -> Iterator[tuple[World, CursorKind, Reconciling] | None]:
     """What comparing a job needs; None where it never ran. Raises Misconfigured where what may not change has."""
     from tidepost.model import StreamName  # noqa: PLC0415 - these bring the whole engine along
@@ -123,16 +133,19 @@ def reconciling(
     project = session.project()
     definition = project.job(job)
     with existing_ledger(project) as ledger:
-        stream = None if ledger is None else ledger.plans.find(job, StreamName.INFERENCES)
-        if ledger is None or stream is None:
+        known = None if ledger is None else ledger.plans.find(job, StreamName(stream))
+        if ledger is None or known is None:
             yield None
             return
         with (
-            world_of(project, definition, ledger, clock=clock_at(now)) as world,
-            world.engine.connect() as connection,
+            world_of(project, definition, ledger, clock=clock_at(now)) as both,
+            both.engine.connect() as connection,
         ):
+            world = both.labels if stream == StreamName.GROUND_TRUTH else both
+            if world is None:
+                raise Misconfigured(f"{job} has no ground_truth section")
             registered(world)  # another model would show everything as lost
-            it = Reconciling(world, ledger, stream, connection, "hour" if every == "hour" else "day")
+            it = Reconciling(world, ledger, known, connection, "hour" if every == "hour" else "day")
             yield world, world.source.cursor(), it
 
 
@@ -202,7 +215,7 @@ def _summary(job: str, repaired: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------------------ shown
 
 
-def _failure(job: str, result: Reconciled) -> TidepostError | None:
+def _failure(job: str, result: Reconciled, option: str) -> TidepostError | None:
     parts = [f"{one.lost:,} lost at {name}" for name, one in result.total.there.items() if one.lost]
     parts += [f"{one.doubled:,} doubled at {name}" for name, one in result.total.there.items() if one.doubled]
     if result.total.here.missing:
@@ -213,12 +226,15 @@ def _failure(job: str, result: Reconciled) -> TidepostError | None:
     return Differs(
         f"{job}: of {count(result.total.here.source or result.total.here.published, 'row')} {', '.join(parts)}",
         safe="Nothing was changed." if lost else "A copy that is there too often can only be removed there.",
-        hint=f"Send what is not there:  tidepost reconcile {job} --repair" if lost else "",
+        hint=f"Send what is not there:  tidepost reconcile {job}{option} --repair" if lost else "",
     )
 
 
-_HERE: Final = ("source", "gone", "published", "duplicates", "conflicts", "rejected", "waiting", "missing")
-_THERE: Final = ("arrived", "in_flight", "held", "refused", "skipped", "lost", "doubled", "others")
+_HERE: Final = (
+    *("source", "gone", "published", "duplicates", "superseded", "conflicts", "rejected", "unmatched", "orphans"),
+    *("waiting", "missing"),
+)
+_THERE: Final = ("arrived", "replaced", "in_flight", "held", "refused", "skipped", "lost", "doubled", "others")
 _ALWAYS: Final = ("source", "published", "duplicates", "conflicts", "rejected", "held", "in_flight", "arrived")
 
 
@@ -227,7 +243,8 @@ def _text(job: str, kind: CursorKind, result: Reconciled, it: Reconciling) -> It
         yield f"{job}: nothing was scanned yet"
         return
     ends = (short(kind.format(result.cursor.start)), short(kind.format(result.cursor.end)))
-    yield f"{job}: the source from {ends[0]} to {ends[1]}, by {it.every} of the inferences' time"
+    whose = "inferences" if it.stream.name == "inferences" else "labels"
+    yield f"{job}: the source from {ends[0]} to {ends[1]}, by {it.every} of the {whose}' time"
     here = [name for name in _HERE if name in _ALWAYS or getattr(result.total.here, name)]
     for name, total in result.total.there.items():
         there = [each for each in _THERE if each in _ALWAYS or getattr(total, each)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tidepost.cli.command import JobName, command
-from tidepost.cli.output import count, short, table
+from tidepost.cli.output import LANES, count, short, table
 from tidepost.cli.session import Session, existing_ledger
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def rejects(
     show_rows: Annotated[
         bool, typer.Option("--show-rows", help="Show the rows' values, which appear nowhere else.")
     ] = False,
+    stream: Annotated[
+        Literal["inferences", "ground_truth"] | None, typer.Option("--stream", help="Of one stream. Default: of all.")
+    ] = None,
 ) -> int:
     """Show how many rows were set aside or refused, and why.
 
@@ -64,7 +67,11 @@ def rejects(
     definition = project.job(job)
     staging = staging_of(project)
     with existing_ledger(project) as ledger:
-        found = [] if ledger is None else list(_files(definition, ledger, staging, limit, show_rows))
+        found = (
+            []
+            if ledger is None
+            else list(_files(definition, ledger, staging, stream, limit=limit, show_rows=show_rows))
+        )
     total: Counter[str] = Counter()
     for one in found:
         total.update(one.reasons)
@@ -75,7 +82,9 @@ def rejects(
     return 0
 
 
-def _files(job: Job, ledger: SqlLedger, staging: StagingArea, limit: int, show_rows: bool) -> Iterator[File]:
+def _files(
+    job: Job, ledger: SqlLedger, staging: StagingArea, only: str | None, *, limit: int, show_rows: bool
+) -> Iterator[File]:
     """The newest files of what staging set aside, then of what destinations refused, newest first."""
     from tidepost.model import StreamName  # noqa: PLC0415
     from tidepost.rejects import rejects_key  # noqa: PLC0415
@@ -83,12 +92,14 @@ def _files(job: Job, ledger: SqlLedger, staging: StagingArea, limit: int, show_r
 
     for name in StreamName:
         stream = ledger.plans.find(job.name, name)
-        if stream is None:
+        if stream is None or only not in (None, name):
             continue
         kind = cursor_kind(job, ledger.plans.coverage(stream).scanned)
         for cut in ledger.reports.rejects(stream, limit):
             key = rejects_key(stream, cut.cut)
-            between = f"{short(kind.format(cut.range.start))} → {short(kind.format(cut.range.end))}"
+            between = LANES.get(cut.lane) or " → ".join(
+                short(kind.format(end)) for end in (cut.range.start, cut.range.end)
+            )
             rows = _rows(staging, key)[:limit] if show_rows else []
             yield File(f"cut {cut.cut}", between, cut.reasons, staging.where(key), rows)
         yield from _refused(staging, stream, limit, show_rows)

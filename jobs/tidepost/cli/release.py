@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidepost.cli.command import JobName, command
+from tidepost.cli.command import JobName, OfStream, command
 from tidepost.cli.ledger import written_by_hand
 from tidepost.cli.output import count, write
 from tidepost.cli.session import Session, existing_ledger
@@ -32,6 +32,7 @@ def release(
         typer.Option("--arrived", help="What was sent without an answer did arrive: it is not sent again."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+    stream: OfStream = "inferences",
 ) -> int:
     """Let a held slice go.
 
@@ -47,15 +48,15 @@ def release(
     project.job(job)
     staging = staging_of(project)
     with existing_ledger(project) as ledger:
-        stream = None if ledger is None else ledger.plans.find(job, StreamName.INFERENCES)
-        if ledger is None or stream is None:
+        known = None if ledger is None else ledger.plans.find(job, StreamName(stream))
+        if ledger is None or known is None:
             raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
-        agree(ledger, staging, stream)
-        row = _held(ledger, stream, sequence)
+        agree(ledger, staging, known)
+        row = _held(ledger, known, sequence)
         if not (yes or _confirmed(job, row)):
             session.answer({"job": job, "slice": sequence, "released": []}, "nothing was released")
             return 0
-        freed = let_go(ledger, staging, stream, sequence, word, arrived=arrived)
+        freed = let_go(ledger, staging, known, sequence, word, arrived=arrived)
     session.answer(
         {"job": job, "slice": sequence, "rows": row.rows, "released": [one.destination for one in freed]},
         f"slice {sequence} ({count(row.rows, 'row')}) may go to {', '.join(one.destination for one in freed)}\n"

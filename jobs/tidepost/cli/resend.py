@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidepost.cli.command import JobName, Now, command
+from tidepost.cli.command import JobName, Now, OfStream, command
 from tidepost.cli.failures import code_of, document_of, show, told
 from tidepost.cli.ledger import Yes, confirmed
 from tidepost.cli.output import count
@@ -43,6 +43,7 @@ def resend(
     blind: Annotated[bool, typer.Option("--blind", help="Send without asking first, where repeats merge.")] = False,
     yes: Yes = False,
     now: Now = None,
+    stream: OfStream = "inferences",
 ) -> int:
     """Send again what a platform lost.
 
@@ -57,7 +58,7 @@ def resend(
         )
     if sequence is not None and start is not None:
         raise Misconfigured("--slice and --from, --to do not go together")
-    with reconciling(session, job, "day", now) as found:
+    with reconciling(session, job, "day", now, stream=stream) as found:
         if found is None:
             raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
         world, kind, it = found

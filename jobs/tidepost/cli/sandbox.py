@@ -37,7 +37,7 @@ def sandbox(
 ) -> int:
     """Serve a platform on this machine until Ctrl-C.
 
-    It speaks Arthur's API, keeps what it gets, and misbehaves on demand; but it is not Arthur.
+    It speaks Arthur's and Arize's APIs, keeps what it gets, and misbehaves on demand; but it is neither.
     """
     from tidepost.sandbox.settings import Fault, Settings  # noqa: PLC0415 - only this command serves
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidepost.cli.command import JobName, command
+from tidepost.cli.command import JobName, OfStream, command
 from tidepost.cli.ledger import Why, Yes, confirmed, written_by_hand
 from tidepost.cli.output import count
 from tidepost.cli.session import Session, existing_ledger
@@ -26,12 +26,14 @@ def skip(
     sequence: Annotated[int, typer.Argument(metavar="SLICE", help="The slice's number, as status shows it.")],
     why: Why,
     yes: Yes = False,
+    stream: OfStream = "inferences",
 ) -> int:
     """Give a held slice up, so that the mark can move.
 
     Its rows that have not arrived are never sent. Who did it and why is recorded.
     """
     from tidepost.acts import skip as give_up  # noqa: PLC0415 - the ledger's database is heavy
+    from tidepost.model import StreamName  # noqa: PLC0415
     from tidepost.publish import agree  # noqa: PLC0415
     from tidepost.wire import staging_of  # noqa: PLC0415
 
@@ -40,10 +42,11 @@ def skip(
     project.job(job)
     staging = staging_of(project)
     with existing_ledger(project) as ledger:
-        if ledger is None or (stream := _stream(ledger, job)) is None:
+        known = None if ledger is None else ledger.plans.find(job, StreamName(stream))
+        if ledger is None or known is None:
             raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
-        agree(ledger, staging, stream)
-        held = _held(ledger, stream, sequence)
+        agree(ledger, staging, known)
+        held = _held(ledger, known, sequence)
         left = sum(one.rows - one.arrived - one.refused for one in held)
         where = ", ".join(one.destination for one in held)
         asked = f"slice {sequence} of {job}: {count(left, 'row')} would never be sent to {where}"
@@ -51,18 +54,12 @@ def skip(
             session.answer({"job": job, "slice": sequence, "skipped": []}, "nothing was skipped")
             return 0
         for one in held:
-            give_up(ledger, staging, stream, one, word)
+            give_up(ledger, staging, known, one, word)
     session.answer(
         {"job": job, "slice": sequence, "rows": left, "skipped": [one.destination for one in held]},
         f"slice {sequence} was skipped at {where}: {count(left, 'row')} will not be sent",
     )
     return 0
-
-
-def _stream(ledger: SqlLedger, job: str) -> Stream | None:
-    from tidepost.model import StreamName  # noqa: PLC0415
-
-    return ledger.plans.find(job, StreamName.INFERENCES)
 
 
 def _held(ledger: SqlLedger, stream: Stream, sequence: int) -> list[Delivery]:

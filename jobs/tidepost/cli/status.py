@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidepost.cli.command import Now, command
+from tidepost.cli.covered import coverage_text, covered
 from tidepost.cli.output import count, instant, short, size, span, table
 from tidepost.cli.session import Session, clock_at, existing_ledger
 
@@ -40,7 +42,7 @@ def status(
 ) -> int:
     """Show what arrived, how far behind it is, and what is held.
 
-    Reads the ledger only: neither source nor destination has to answer.
+    Reads the ledger only, and of one job's labels the staging: neither source nor destination has to answer.
     """
     from tidepost.project import Definitions  # noqa: PLC0415 - definitions and the ledger are heavy
     from tidepost.status import document, read_status  # noqa: PLC0415
@@ -49,6 +51,8 @@ def status(
     definitions = Definitions((project.job(job),), ()) if job is not None else project.definitions()
     with existing_ledger(project) as ledger:
         jobs = [read_status(one, ledger, at) for one in definitions.jobs]
+        if job is not None and ledger is not None:
+            jobs = [replace(jobs[0], coverage=covered(project, definitions.jobs[0], ledger, at))]
     if job is not None:
         session.answer(document(jobs[0]), *_details(jobs[0]))
         return 0
@@ -70,7 +74,7 @@ def _rows(of: JobStatus) -> Iterator[tuple[str, ...]]:
             yield (
                 of.job,
                 stream.name,
-                one.name,
+                f"{one.name}{_standing(one)}",
                 _mark(one),
                 _lag(one),
                 f"{stream.rows:,}",
@@ -86,6 +90,8 @@ def _details(of: JobStatus) -> Iterator[RenderableType]:
     if not of.ran:
         yield f"{of.job} never ran\n  Upload what is there:  tidepost run {of.job}"
     for stream in of.streams:
+        if stream is not of.streams[0]:
+            yield ""
         yield f"{of.job}, {stream.name}"
         yield table(("", ""), list(_facts(stream)), headless=True)
         for one in stream.destinations:
@@ -98,6 +104,8 @@ def _details(of: JobStatus) -> Iterator[RenderableType]:
                 ]
                 yield ""
                 yield table(("#slice", "state", "#rows", "why", "to go on"), rows)
+    if of.coverage is not None:
+        yield from coverage_text(of.coverage)
 
 
 def _facts(of: StreamStatus) -> Iterator[tuple[str, str]]:
@@ -105,6 +113,10 @@ def _facts(of: StreamStatus) -> Iterator[tuple[str, str]]:
     yield "duplicates", f"{of.duplicates:,}"
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(of.rejected.items()))
     yield "rejected", f"{of.rejects:,}{f' ({reasons})' if reasons else ''}"
+    if of.superseded:
+        yield "superseded", f"{count(of.superseded, 'label')} older than one that is known"
+    if of.waiting:
+        yield "held", f"{count(of.waiting, 'label')} until the inference is there"
     if of.late_rows:
         late = f", up to {span(of.late)} below the newest within the last week" if of.late else ""
         yield "came late", f"{count(of.late_rows, 'row')}{late}"
@@ -122,6 +134,11 @@ def _facts(of: StreamStatus) -> Iterator[tuple[str, str]]:
 
 
 def _arrivals(of: DestinationStatus) -> Iterator[tuple[str, str]]:
+    if of.removed:
+        yield "removed", "the job does not name it any more: nothing is sent there, and nothing waits for it"
+    if of.paused is not None:
+        why = f": {of.paused.why}" if of.paused.why else ""
+        yield "paused", f"by {of.paused.who}, {_at(of.paused.at)}{why}"
     lag = f", {_lag(of)} behind" if of.lag is not None else ""
     yield "mark", f"{_mark(of)}{lag}"
     yield "arrived", count(of.arrived, "row")
@@ -130,6 +147,10 @@ def _arrivals(of: DestinationStatus) -> Iterator[tuple[str, str]]:
     if of.below:
         yield "open below the mark", f"slices {', '.join(map(str, of.below))}"
     yield "last arrival", _at(of.last_closed_at)
+
+
+def _standing(of: DestinationStatus) -> str:
+    return " (removed)" if of.removed else " (paused)" if of.paused is not None else ""
 
 
 def _mark(of: DestinationStatus) -> str:

@@ -67,7 +67,7 @@ def stream(
     """Upload the messages of a Kafka topic as they come.
 
     Batch after batch is published, delivered and confirmed; only then the group's offsets are committed. The first
-    SIGTERM or Ctrl-C ends it in order.
+    SIGTERM or Ctrl-C ends it in order. Labels go with `tidepost run JOB --stream ground_truth`.
     """
     from tidepost.cli.progress import Teller  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.follow import Pace, follow  # noqa: PLC0415
@@ -83,6 +83,9 @@ def stream(
             project, project.job(job), ledger, clock=time.time, accept_loss=accepting(accept=accept_loss)
         ) as world,
     ):
+        if world.labels is not None:
+            text = f"only inferences are followed; for the labels:  tidepost run {job} --stream ground_truth"
+            tell(logging.INFO, text, event="labels")
         notice = Teller(world.source.cursor(), None)
         if isinstance(world.source, OfLanes):
             with world.source.share(only) as source:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tidepost.cli.command import AcceptLoss, JobName, Now, command
+from tidepost.cli.command import AcceptLoss, JobName, Now, OnlyStream, command
 from tidepost.cli.failures import code_of, document_of, show, told
 from tidepost.cli.log import tell
 from tidepost.cli.output import count, short, size, span
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from tidepost.cli.progress import Teller
     from tidepost.cursor import CursorKind
     from tidepost.job import Job
+    from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Request
     from tidepost.project import Project
     from tidepost.run import Outcome
     from tidepost.status import StreamStatus
+    from tidepost.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,17 @@ class Carried:
     failure: BaseException | None
     teller: Teller
     seconds: float
+    labels: Carried | None = None
+
+    @property
+    def worst(self) -> BaseException | None:
+        """What to act on first, of both streams."""
+        return self.failure if self.failure is not None or self.labels is None else self.labels.failure
 
     @property
     def code(self) -> int:
         """The process's exit code."""
-        return 0 if self.failure is None else code_of(self.failure)
+        return 0 if self.worst is None else code_of(self.worst)
 
     def document(self) -> dict[str, Any]:
         """What was done, as JSON values."""
@@ -70,28 +79,41 @@ class Carried:
             "bound": None if self.teller.planned is None else self.teller.planned.bound,
             "marks": {one.name: one.mark for one in self.after.destinations},
             "seconds": round(self.seconds, 3),
+            **self._of_labels(),
         }
+
+    def _of_labels(self) -> dict[str, Any]:
+        tally = self.outcome.tally
+        if self.outcome.stream.name == "ground_truth":
+            return {"superseded": tally.superseded, "waiting": tally.waiting}
+        return {} if self.labels is None else {"ground_truth": self.labels.document()}
 
     def text(self) -> str:
         """What was done, for people."""
         outcome, tally = self.outcome, self.outcome.tally
+        of_labels = outcome.stream.name == "ground_truth"
+        what = f"{self.job}, ground truth" if of_labels else self.job
         if not outcome.cuts and not outcome.arrived:
-            lines = [f"{self.job}: nothing new" if self.failure is None else f"{self.job}: nothing was done"]
+            lines = [f"{what}: nothing new" if self.failure is None else f"{what}: nothing was done"]
         else:
-            rows, slices = count(tally.published, "row"), count(outcome.slices, "slice")
+            rows, slices = count(tally.published, "label" if of_labels else "row"), count(outcome.slices, "slice")
             lines = [
-                f"{self.job}: {rows} published in {slices} ({size(outcome.size)}), {outcome.arrived:,} arrived, "
+                f"{what}: {rows} published in {slices} ({size(outcome.size)}), {outcome.arrived:,} arrived, "
                 f"in {span(self.seconds)}"
             ]
         if tally.duplicates:
             lines.append(f"  {count(tally.duplicates, 'duplicate')} left out")
         if tally.known:
             lines.append(f"  {count(tally.known, 'row')} known from earlier scans")
+        if tally.superseded:
+            lines.append(f"  {count(tally.superseded, 'label')} older than one that is known")
+        if tally.waiting:
+            lines.append(f"  {count(tally.waiting, 'label')} held until the inference is there")
         if tally.rejects:
             reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in tally.rejected.items())
             lines.append(f"  {count(tally.rejects, 'row')} rejected: {reasons}")
         lines += [f"  mark at {one.name}: {short(one.mark)}" for one in self.after.destinations if one.mark]
-        return "\n".join(lines)
+        return "\n".join(lines if self.labels is None else [*lines, self.labels.text()])
 
 
 def carry_out(
@@ -103,40 +125,69 @@ def carry_out(
     clock: Callable[[], float],
     env: Mapping[str, str] | None = None,
     again: str = "",
+    stream: str | None = None,
     accept_loss: Word | None = None,
 ) -> Carried:
-    """Run a request of a job, telling of it on standard error, until it is done or stopped by a signal.
+    """Run a request of a job, telling of it on standard error, until it is done or stopped by a signal. A request for
+    what is new is one for labels too, which go after the inferences.
 
+    stream: the only one that the request is of
     again: the command that goes on where this one was stopped; `tidepost run JOB` if it is empty
     accept_loss: who gives up what the source has lost, and why
     Raises what `run` raises where nothing could be begun, and Misconfigured as `wire` does.
     """
-    from tidepost.cli.progress import teller  # noqa: PLC0415 - these bring the whole engine along
-    from tidepost.run import run  # noqa: PLC0415
-    from tidepost.status import read_status  # noqa: PLC0415
-    from tidepost.wire import ledger_of  # noqa: PLC0415
+    from tidepost.wire import ledger_of  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.world import labels_of  # noqa: PLC0415
 
-    began = time.monotonic()
+    again = again or f"tidepost run {job.name}"
     with (
         stoppable(session.log_format) as stop,
         ledger_of(project, env) as ledger,
         world_of(project, job, ledger, clock=clock, env=env, accept_loss=accept_loss) as world,
     ):
-        kind = world.source.cursor()
-        with teller(kind, session.log_format) as notice:
-            outcome = run(world, request(kind), notice=notice, stop=stop)
-        streams = read_status(world.job, ledger, clock()).streams
+        if stream == "ground_truth":
+            return _one(session, labels_of(world), ledger, request, stop=stop, again=again)
+        carried = _one(session, world, ledger, request, stop=stop, again=again)
+        both = stream is None and request is incremental
+        if world.labels is None or carried.outcome.stopped or not both:
+            return carried
+        try:
+            return replace(carried, labels=_one(session, world.labels, ledger, request, stop=stop, again=again))
+        except TidepostError as error:  # what was done of the inferences is told all the same
+            return replace(carried, failure=carried.failure or error)
+
+
+def _one(
+    session: Session,
+    world: World,
+    ledger: SqlLedger,
+    request: Callable[[CursorKind], Request],
+    *,
+    stop: threading.Event,
+    again: str,
+) -> Carried:
+    """Run a request of one stream of a job."""
+    from tidepost.cli.progress import teller  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.run import run  # noqa: PLC0415
+    from tidepost.status import read_status  # noqa: PLC0415
+
+    began, name = time.monotonic(), world.job.name
+    kind = world.source.cursor()
+    with teller(kind, session.log_format) as notice:
+        outcome = run(world, request(kind), notice=notice, stop=stop)
+    streams = read_status(world.job.whole, ledger, world.clock()).streams
     after = next(one for one in streams if one.name == outcome.stream.name)
-    failure = _failure(job.name, outcome, after, again or f"tidepost run {job.name}")
-    return Carried(job.name, outcome, after, failure, notice, time.monotonic() - began)
+    failure = _failure(name, outcome, after, again)
+    return Carried(name, outcome, after, failure, notice, time.monotonic() - began)
 
 
 def finish(session: Session, carried: Carried, *notes: str) -> int:
     """Write what was done and what went wrong; returns the exit code."""
-    for error in carried.outcome.errors:
-        if error is not carried.failure:
+    errors = [*carried.outcome.errors, *(carried.labels.outcome.errors if carried.labels is not None else ())]
+    for error in errors:
+        if error is not carried.worst:
             tell(logging.WARNING, document_of(error)["message"], event="error")
-    failure = None if carried.failure is None else told(carried.failure, verbose=session.verbose)
+    failure = None if carried.worst is None else told(carried.worst, verbose=session.verbose)
     session.answer({**carried.document(), **({} if failure is None else {"error": failure})}, carried.text(), *notes)
     if failure is not None and not session.as_json:
         show(failure, as_json=False)
@@ -148,7 +199,7 @@ def _failure(job: str, outcome: Outcome, after: StreamStatus, again: str) -> Bas
     worst = outcome.worst()
     if worst is not None and (not isinstance(worst, TidepostError) or isinstance(worst, Misconfigured)):
         return worst
-    waiting = [(one, each) for one in after.destinations for each in one.waiting]
+    waiting = [(one, each) for one in after.destinations if one.sends for each in one.waiting]
     held = [(one, each) for one, each in waiting if each.state == "held"]
     if held:
         where, first = held[0]
@@ -180,7 +231,14 @@ def _failure(job: str, outcome: Outcome, after: StreamStatus, again: str) -> Bas
 
 
 @command("run", example="tidepost run flights\ntidepost run flights --now 2013-01-08T06:00Z --json")
-def run_job(session: Session, *, job: JobName, now: Now = None, accept_loss: AcceptLoss = False) -> int:
+def run_job(
+    session: Session,
+    *,
+    job: JobName,
+    now: Now = None,
+    stream: OnlyStream = None,
+    accept_loss: AcceptLoss = False,
+) -> int:
     """Upload what is new.
 
     Finishes what earlier runs began, then takes everything up to now that has settled.
@@ -188,7 +246,9 @@ def run_job(session: Session, *, job: JobName, now: Now = None, accept_loss: Acc
     clock = clock_at(now)
     project = session.project()
     word = accepting(accept=accept_loss)
-    return finish(session, carry_out(session, project, project.job(job), incremental, clock=clock, accept_loss=word))
+    definition = project.job(job)
+    carried = carry_out(session, project, definition, incremental, clock=clock, stream=stream, accept_loss=word)
+    return finish(session, carried)
 
 
 def accepting(*, accept: bool) -> Word | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,19 +90,25 @@ def _checked(project: Project, job: Job | Checked, connect: bool) -> Checked:
 
 def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
     """What was found, in words. Raises Misconfigured for what would keep a run from beginning, and Retryable."""
+    resolved = job.resolved()
+    labels = resolved.of_labels()
+    found = _of_stream(resolved, ledger, connect)
+    return found if labels is None else f"{found}; ground truth: {_of_stream(labels, ledger, connect)}"
+
+
+def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
+    """As `_check`, of one stream."""
     from tidepost.drift import check_pinned, check_source  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.engine import Engine  # noqa: PLC0415
-    from tidepost.model import StreamName  # noqa: PLC0415
     from tidepost.prospect import start_of  # noqa: PLC0415
     from tidepost.shape import shape  # noqa: PLC0415
-    from tidepost.wire import destination_of, source_of  # noqa: PLC0415
+    from tidepost.wire import destinations_of, source_of  # noqa: PLC0415
 
-    resolved = job.resolved()
     with TemporaryDirectory(prefix="tidepost-") as scratch:
-        source = source_of(resolved, Engine(job.limits.memory, job.limits.threads, Path(scratch)))
+        source = source_of(resolved, Engine(resolved.limits.memory, resolved.limits.threads, Path(scratch)))
         columns, kind = source.columns(), source.cursor()
     start_of(resolved, kind)
-    stream = None if ledger is None else ledger.plans.find(job.name, StreamName.INFERENCES)
+    stream = None if ledger is None else ledger.plans.find(resolved.name, resolved.stream)
     pinned = {} if stream is None else stream.pinned
     staged = shape(
         resolved.mapping,
@@ -109,13 +116,19 @@ def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
         pinned=pinned,
         finite_only=resolved.limits.non_finite == "reject",
         quarantine=resolved.drift == "quarantine",
+        stream=resolved.stream,
     ).staged
     check_pinned(staged, pinned)
     told = () if stream is None or not pinned else check_source(resolved, stream.columns, columns)
-    found = f"valid; cursor {job.cursor.column} ({kind.type}), {count(len(staged), 'column')} to send"
+    found = f"valid; cursor {resolved.cursor.column} ({kind.type}), {count(len(staged), 'column')} to send"
     found = "; ".join([found, *told])
     if not connect:
         return found
-    with closing_destination(destination_of(resolved)) as destination:
-        destination.check(StreamName.INFERENCES, staged)
-    return f"{found}, which {destination.name} takes"
+    destinations = destinations_of(resolved)
+    with ExitStack() as stack:
+        for one in destinations:
+            stack.enter_context(closing_destination(one))
+        for one in destinations:
+            one.check(resolved.stream, staged)
+    names = " and ".join(one.name for one in destinations)
+    return f"{found}, which {names} {'takes' if len(destinations) == 1 else 'take'}"

@@ -11,9 +11,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Self
+from typing import Final, Self
 
 from tidepost.sql import quote_identifier, quote_literal
+
+LATE_MINUTES: Final = 15
+"""A flight is late if it arrives that many minutes after its time, or more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The demo run: a real log, a platform on this machine, and the proof that every row arrived once.
+"""The demo run: real logs, and a platform on this machine. `proof.py` shows that every row arrived once.
 
 Whatever was killed at whatever moment, the same call again ends with the same numbers.
 """
@@ -9,25 +9,20 @@ import http.client
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from tidepost.cursor import HOUR, format_instant, to_datetime, to_nanoseconds
-from tidepost.demo.flights import NEW_YORK, LogSummary, day_start, write_log
+from tidepost.cursor import to_datetime, to_nanoseconds
+from tidepost.demo.flights import day_start, write_log
+from tidepost.demo.growing import LogSummary
+from tidepost.demo.landings import drop_reports, write_landings
 from tidepost.errors import Misconfigured, Retryable
-from tidepost.model import MICROSECONDS_AN_HOUR, Stream, StreamName
-from tidepost.ranges import Range
 from tidepost.sandbox import SandboxProcess
-from tidepost.sql import quote_identifier
-
-if TYPE_CHECKING:
-    from tidepost.world import World
 
 JOB: Final = "flights"
 PORT: Final = 8765
@@ -73,9 +68,23 @@ def create_project(root: Path) -> tuple[Path, ...]:
     return tuple(created)
 
 
-def log_flights(root: Path, moment: Moment) -> LogSummary:
-    """Bring the project's log of flights up to the moment. Raises Misconfigured without the package of flights."""
-    return write_log(root / "log" / JOB, until=to_datetime(moment.until))
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What lies in the project for the job to upload: inferences, labels, and labels that were reported weekly."""
+
+    flights: LogSummary
+    landings: LogSummary
+    reports: LogSummary
+
+
+def log_flights(root: Path, moment: Moment) -> Logged:
+    """Bring the project's logs up to the moment. Raises Misconfigured without the package of flights."""
+    until = to_datetime(moment.until)
+    return Logged(
+        write_log(root / "log" / JOB, until=until),
+        write_landings(root / "log" / "landings", until=until),
+        drop_reports(root / "log" / "reports", until=until),
+    )
 
 
 # ------------------------------------------------------------------------------------------------- platform
@@ -166,100 +175,3 @@ def register_model(url: str) -> bool:
 def environment(url: str, env: Mapping[str, str]) -> dict[str, str]:
     """The environment that the demo's job is wired in: its sandbox, and a key of its own."""
     return {**env, "SANDBOX_URL": url, "ARTHUR_API_KEY": KEY}
-
-
-# ---------------------------------------------------------------------------------------------------- proof
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """Rows whose flights leave on one date in New York."""
-
-    date: date
-    logged: int
-    published: int
-    arrived: int
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What the log holds, what was published and what the platform holds, day by day.
-
-    missing: ids of the log that the platform does not hold
-    unknown: ids that the platform holds and the log does not
-    twice:   rows at the platform beyond the first of their id
-    """
-
-    days: tuple[Day, ...]
-    missing: int
-    unknown: int
-    twice: int
-
-    @property
-    def logged(self) -> int:
-        return sum(day.logged for day in self.days)
-
-    @property
-    def published(self) -> int:
-        return sum(day.published for day in self.days)
-
-    @property
-    def arrived(self) -> int:
-        return sum(day.arrived for day in self.days)
-
-    @property
-    def equal(self) -> bool:
-        """Whether every row of the log arrived, once."""
-        same = all(day.logged == day.published == day.arrived for day in self.days)
-        return same and not (self.missing or self.unknown or self.twice)
-
-
-def prove(world: World, stream: Stream, up_to: int) -> Proof:
-    """Count the log's rows with cursors below `up_to` (nanoseconds), the published ones by the ledger, and ask the
-    platform for what it holds: counts by hour, and every id. Raises Retryable where the platform does not answer."""
-    (destination,) = world.destinations
-    logged, ids = _log(world, up_to)
-    published = Counter[int]()
-    for one in world.ledger.slices.published(stream, None).parts:
-        published.update(one.part.hours)
-    hours = sorted({*logged, *published})
-    arrived: Mapping[int, int] = {}
-    there: Counter[str] = Counter()
-    if hours:
-        window = Range(hours[0], hours[-1] + 1)
-        arrived = destination.counts(StreamName.INFERENCES, window)
-        micros = Range(window.start * MICROSECONDS_AN_HOUR, window.end * MICROSECONDS_AN_HOUR)
-        for some in destination.ids(StreamName.INFERENCES, micros):
-            there.update(some)
-    by_day = [_by_date(of) for of in (logged, published, arrived)]
-    dates = sorted({day for of in by_day for day in of})
-    return Proof(
-        days=tuple(Day(day, *(of[day] for of in by_day)) for day in dates),
-        missing=len(ids - there.keys()),
-        unknown=len(there.keys() - ids),
-        twice=there.total() - len(there),
-    )
-
-
-def _log(world: World, up_to: int) -> tuple[dict[int, int], set[str]]:
-    """The log's rows by hour of their event, and their ids, read past everything that the engine does with them."""
-    mapping, cursor = world.job.mapping, quote_identifier(world.job.cursor.column)
-    id_ = mapping.partner_inference_id.sql(world.source.columns(), quote_identifier)
-    event = quote_identifier(mapping.inference_timestamp.column)
-    names = list(world.job.source.files or ())
-    with world.engine.connect() as connection:
-        rows = connection.execute(
-            f"SELECT epoch_us({event}) // {MICROSECONDS_AN_HOUR} AS hour, {id_} AS id "
-            f"FROM read_parquet($names) WHERE {cursor} < CAST($up_to AS TIMESTAMPTZ)",
-            {"names": names, "up_to": format_instant(up_to)},
-        ).to_arrow_table()
-    hours = Counter(rows.column("hour").to_pylist())
-    return dict(hours), set(rows.column("id").to_pylist())
-
-
-def _by_date(hours: Mapping[int, int]) -> Counter[date]:
-    """Rows by date in New York: its midnights are whole hours in UTC, so no hour belongs to two dates."""
-    found: Counter[date] = Counter()
-    for hour, rows in hours.items():
-        found[to_datetime(hour * HOUR).astimezone(NEW_YORK).date()] += rows
-    return found

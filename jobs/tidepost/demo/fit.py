@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidepost.demo import nycflights
+from tidepost.demo.delay_model import LATE_MINUTES
 
 MODEL_VERSION: Final = "1.0.0"
-LATE_MINUTES: Final = 15
 FACTORS: Final = ("carrier", "origin", "destination", "hour", "weekday", "month")
 RIDGE: Final = 5.0
 DIGITS: Final = 7

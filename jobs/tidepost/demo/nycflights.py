@@ -31,7 +31,7 @@ _PLANNED: Final = {
     "minute": pa.int32(),
     "time_hour": pa.timestamp("s", "UTC"),
 }
-_OUTCOME: Final = {"arr_delay": pa.int32()}
+_OUTCOME: Final = {"dep_delay": pa.int32(), "air_time": pa.int32(), "arr_delay": pa.int32()}
 _AIRLINES: Final = {"carrier": pa.string(), "name": pa.string()}
 
 
@@ -65,7 +65,12 @@ def load(con: duckdb.DuckDBPyConnection, folder: Path, *, outcome: bool = False)
         destination  VARCHAR       FAA code
         distance     INTEGER       miles
         tailnum      VARCHAR       the aircraft, NULL for some flights that were cancelled
-        arr_delay    INTEGER       minutes; only with `outcome`, and NULL where the arrival is not known
+
+    and, only with `outcome`, in minutes and NULL where it is not known:
+
+        dep_delay    INTEGER       how late it departed
+        air_time     INTEGER       how long it flew
+        arr_delay    INTEGER       how late it arrived
 
     folder: as `data_folder` gives it
     """

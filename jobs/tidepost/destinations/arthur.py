@@ -11,11 +11,12 @@ import random as randomness
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from tidepost.destinations.arthur_account import ArthurAccount
-from tidepost.destinations.arthur_answers import already_there, entries_of, succeeded
+from tidepost.destinations.arthur_answers import already_there, entries_of, no_inference, succeeded
+from tidepost.destinations.arthur_labels import labels
 from tidepost.destinations.arthur_options import ArthurOptions
 from tidepost.destinations.arthur_query import counts, listed, milliseconds
 from tidepost.destinations.arthur_rows import NotSendable, Row, encode, groups, payload
@@ -26,6 +27,9 @@ from tidepost.errors import Misconfigured, Refused, Retryable, TidepostError, Un
 from tidepost.model import Proof, Receipt, RowAnswer, StreamName
 from tidepost.ports import Upload, unguarded
 from tidepost.ranges import Range
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["ArthurDestination", "ArthurOptions"]
 
@@ -132,8 +136,7 @@ class ArthurDestination:
         return [answers[position] for position in range(len(rows))]
 
     def counts(self, stream: StreamName, window: Range) -> Mapping[int, int]:
-        """See `Destination.counts`; hours without rows are left out. Labels are counted by the time they were
-        known at."""
+        """See `Destination.counts`; hours without rows are left out."""
         return counts(stream, window, self._account.query)
 
     def ids(self, stream: StreamName, window: Range) -> Iterator[Sequence[str]]:
@@ -143,6 +146,10 @@ class ArthurDestination:
         hold ids of up to a millisecond outside of it, and misses none inside.
         """
         yield from listed(stream, milliseconds(window), self._account.query)
+
+    def labels(self, window: Range) -> Iterator[pa.Table]:
+        """See `Destination.labels`; at most 50,000 a table, of a window that is widened as for `ids`."""
+        yield from labels(self._account.model(), milliseconds(window), self._account.query)
 
     def close_batch(self, batch_id: str, total: int) -> None:
         """Say that a batch of `total` rows is complete; repeating it is harmless. Raises Misconfigured, Retryable."""
@@ -164,9 +171,11 @@ class ArthurDestination:
             what,
             lambda: nullcontext(("application/json", Body(text, guard=guard))),
         )
-        return self._row_answers(answer, group, what)
+        return self._row_answers(stream, answer, group, what)
 
-    def _row_answers(self, answer: Answer, group: Sequence[Row], what: str) -> Sequence[RowAnswer]:
+    def _row_answers(
+        self, stream: StreamName, answer: Answer, group: Sequence[Row], what: str
+    ) -> Sequence[RowAnswer]:
         receipt = self._reading.receipt(answer, rows=len(group), what=what)
         content = answer.json()
         results = entries_of(content, "results") or entries_of(content, "failures")
@@ -178,6 +187,7 @@ class ArthurDestination:
                 accepted=succeeded(result),
                 already_there=already_there(result),
                 message="" if succeeded(result) else self._reading.words(result.get("message") or ""),
+                no_inference=stream is StreamName.GROUND_TRUTH and no_inference(result),
             )
             for row, result in zip(group, results, strict=True)
         ]

@@ -5,20 +5,20 @@ Arthur API v3, as its Python SDK 3.33.3 speaks it.
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from urllib.parse import quote
 
-from tidepost.destinations.arthur_answers import ACCEPTED, Reading
+from tidepost.destinations.arthur_answers import ACCEPTED, reading
 from tidepost.destinations.arthur_model import Model
 from tidepost.destinations.arthur_options import ArthurOptions, is_uuid
-from tidepost.destinations.backoff import Backoff, NotLanded
+from tidepost.destinations.backoff import Backoff
 from tidepost.destinations.body import Body
-from tidepost.destinations.transport import Answer, CallFailed, Transport
-from tidepost.errors import Misconfigured, Retryable, Unknown
+from tidepost.destinations.calls import Calls
+from tidepost.destinations.transport import Answer, Transport
+from tidepost.errors import Misconfigured, Retryable
 
 _HEADER: Final = "Arthur-Organization-ID"
 _READY: Final = frozenset({"", "Ready"})
@@ -35,7 +35,7 @@ class ArthurAccount:
         self, options: ArthurOptions, *, sleep: Callable[[float], None], random: Callable[[], float]
     ) -> None:
         key = options.api_key.strip()
-        self.reading = Reading(options.name, key)
+        self.reading = reading(options.name, key)
         self._options = options
         self._transport = Transport(
             options.base,
@@ -44,7 +44,7 @@ class ArthurAccount:
             connections=options.connections,
             ca_file=options.ca_file,
         )
-        self._backoff = Backoff(options.retries, sleep, random)
+        self._calls = Calls(self._transport, Backoff(options.retries, sleep, random), self.reading)
         self._lock = threading.RLock()
         self._organization = options.organization
         self._model: Model | None = None
@@ -82,22 +82,14 @@ class ArthurAccount:
         form: gives each attempt its own
         Raises as `Destination.send` does, and whatever the body raises.
         """
-
-        def attempt() -> Answer:
-            with form() as (content_type, body):
-                headers = {"Content-Type": content_type, **organization}
-                try:
-                    answer = self._transport.call(method, path, body, headers=headers)
-                except CallFailed as failure:
-                    if not failure.landed:
-                        raise NotLanded(failure.reason) from failure
-                    raise Unknown(
-                        f"{self._options.name} did not answer {what} ({failure.reason}): it may have arrived"
-                    ) from failure
-            return self.reading.expect(answer, status=ACCEPTED, what=what)
-
         organization = self._organization_header()
-        return self._backoff.run(f"{self._options.name}: {what}", attempt)
+
+        @contextmanager
+        def headed() -> Iterator[tuple[Mapping[str, str], Body]]:
+            with form() as (content_type, body):
+                yield {"Content-Type": content_type, **organization}, body
+
+        return self._calls.deliver(method, path, what, headed, status=ACCEPTED)
 
     def ask(
         self, method: str, path: str, what: str, content: Mapping[str, object] | None = None, *, absent: bool = False
@@ -107,7 +99,7 @@ class ArthurAccount:
         absent: return None for a 404
         Raises Misconfigured (refused in whatever way), Retryable.
         """
-        return self._ask(method, path, what, content, self._organization_header(), absent=absent)
+        return self._calls.ask(method, path, what, content, headers=self._organization_header(), absent=absent)
 
     def query(self, content: Mapping[str, object]) -> Sequence[Mapping[str, Any]]:
         """The rows of a query's result. Raises Misconfigured, Retryable."""
@@ -116,32 +108,6 @@ class ArthurAccount:
             case {"query_result": list(rows)} if all(isinstance(row, Mapping) for row in rows):
                 return rows
         raise Retryable(f"{self._options.name} answered a query with something else")
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        content: Mapping[str, object] | None,
-        headers: Mapping[str, str],
-        *,
-        absent: bool = False,
-    ) -> Any:
-        def attempt() -> Any:
-            body = None if content is None else Body(json.dumps(content).encode())
-            sent = headers if body is None else {**headers, "Content-Type": "application/json"}
-            try:
-                answer = self._transport.call(method, path, body, headers=sent)
-            except CallFailed as failure:
-                raise NotLanded(failure.reason) from failure
-            if absent and answer.status == 404:
-                return None
-            found = self.reading.expect(answer, status=200, what=what, harmless=True).json()
-            if found is None:
-                raise NotLanded("the answer is not JSON")
-            return found
-
-        return self._backoff.run(f"{self._options.name}: {what}", attempt)
 
     def _organization_header(self) -> Mapping[str, str]:
         if self._organization is None:
@@ -152,12 +118,12 @@ class ArthurAccount:
     def _find_organization(self) -> str:
         found: object = None
         try:
-            match self._ask("GET", "/users/me", "who am I", None, {}):
+            match self._calls.ask("GET", "/users/me", "who am I", headers={}):
                 case {"organization_id": id_}:
                     found = id_
         except Misconfigured:
             # A key without the right to read its user; Arthur's SDK then asks for the token's own claims.
-            match self._ask("GET", "/users/me/auth_info", "who am I", None, {}):
+            match self._calls.ask("GET", "/users/me/auth_info", "who am I", headers={}):
                 case {"organization_ids": [id_]}:
                     found = id_
         if not isinstance(found, str) or not is_uuid(found):

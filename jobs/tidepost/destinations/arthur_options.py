@@ -48,7 +48,7 @@ class ArthurOptions:
     def __post_init__(self) -> None:
         if any(mark in self.url for mark in "@?#"):
             raise Misconfigured("`url` of arthur must hold no user, password, query or fragment")
-        if not _is_url(self.url):
+        if not is_url(self.url):
             raise Misconfigured(f"`url` of arthur is not one: {self.url!r}", hint="Write it as https://host.")
         key = self.api_key.strip()
         if not (key and key.isascii() and key.isprintable()):
@@ -72,7 +72,8 @@ class ArthurOptions:
         return url if url.endswith(API) else url + API
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
+    """Whether a text is an http or https URL with a host."""
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -1,4 +1,4 @@
-"""Questions to Arthur API v3's query endpoint: rows by hour, and ids by time.
+"""Questions to Arthur API v3's query endpoint: rows by hour, and ids and labels by time.
 
 Times are compared and come back with milliseconds, so every window here is aligned to them.
 """
@@ -34,14 +34,22 @@ def counts(stream: StreamName, hours: Range, ask: Ask) -> dict[int, int]:
 
 
 def listed(stream: StreamName, window: Range, ask: Ask) -> Iterator[list[str]]:
-    """The ids with event times in a window of milliseconds, in lists of at most 50,000.
+    """The ids with event times in a window of milliseconds, in lists of at most 50,000."""
+    for rows in selected(stream, window, (ID,), ask):
+        yield [id_of(row) for row in rows]
+
+
+def selected(
+    stream: StreamName, window: Range, properties: Sequence[str], ask: Ask
+) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """These properties of all rows with event times in a window of milliseconds, in lists of at most 50,000.
 
     Rows are counted first, by hour, and where that is too many by minute, by second, by halves of a second; a single
-    millisecond is asked for as a whole, whatever it holds. Raises Retryable where fewer ids come than were counted.
+    millisecond is asked for as a whole, whatever it holds. Raises Retryable where fewer rows come than were counted.
     """
     for part, count in _parts(stream, window, 0, ask):
-        question = {"select": [{"property": ID}], **_within(stream, part)}
-        found = [_id(row) for row in ask(question)]
+        question = {"select": [{"property": name} for name in properties], **_within(stream, part)}
+        found = ask(question)
         if len(found) < count:
             raise Retryable(f"the platform counts {count} rows and lists only {len(found)}")
         for start in range(0, len(found), MOST_IDS):
@@ -102,7 +110,7 @@ def _counted(stream: StreamName, window: Range, level: int, ask: Ask) -> list[tu
             "group_by": [{"alias": "bucket"}],
         }
     )
-    found = sorted((_instant(row.get("bucket")), _count(row.get("rows"))) for row in rows)
+    found = sorted((instant(row.get("bucket")), _count(row.get("rows"))) for row in rows)
     starts = {start for start, _ in found}
     inside = all(start % width == 0 and window.start - width < start < window.end for start in starts)
     if not inside or len(starts) != len(found):
@@ -128,7 +136,8 @@ def _text(milliseconds_: int) -> str:
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _instant(text: object) -> int:
+def instant(text: object) -> int:
+    """A time in an answer, in milliseconds since 1970. Raises Retryable where it is none."""
     try:
         found = datetime.fromisoformat(str(text))
     except ValueError:
@@ -142,7 +151,8 @@ def _count(value: object) -> int:
     raise Retryable("a count in the platform's answer makes no sense")
 
 
-def _id(row: Mapping[str, Any]) -> str:
+def id_of(row: Mapping[str, Any]) -> str:
+    """The id in a row of an answer. Raises Retryable where it has none."""
     found = row.get(ID)
     if not isinstance(found, str):
         raise Retryable("an id in the platform's answer is not a text")

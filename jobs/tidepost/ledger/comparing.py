@@ -17,10 +17,11 @@ SKIPPED = "skipped"
 
 @dataclass(frozen=True, slots=True)
 class SliceAt:
-    """A published slice and the range of the cursor that it was scanned from."""
+    """A published slice and the range, of its lane, that it was scanned from."""
 
     sequence: int
     range: Range
+    lane: str = ""
 
 
 class SqlComparing:
@@ -33,13 +34,15 @@ class SqlComparing:
     def slices(self, stream: Stream) -> tuple[SliceAt, ...]:
         """Every published slice, oldest first."""
         chosen = (
-            select(slices.c.sequence, cuts.c.start, cuts.c.end)
+            select(slices.c.sequence, cuts.c.start, cuts.c.end, cuts.c.lane)
             .join_from(slices, cuts, slices.c.cut == cuts.c.id)
             .where(slices.c.stream == stream.id, slices.c.state == SliceState.PUBLISHED)
             .order_by(slices.c.sequence)
         )
         with self._database.read() as connection:
-            return tuple(SliceAt(row.sequence, Range(row.start, row.end)) for row in connection.execute(chosen))
+            return tuple(
+                SliceAt(row.sequence, Range(row.start, row.end), row.lane) for row in connection.execute(chosen)
+            )
 
     def states(self, stream: Stream, destination: str) -> dict[int, str]:
         """The state of every delivery there, by slice; `SKIPPED` for one that was skipped."""
@@ -53,6 +56,16 @@ class SqlComparing:
                 else str(row.state)
                 for row in connection.execute(chosen)
             }
+
+    def closed(self, stream: Stream, destination: str) -> dict[int, float]:
+        """When each delivery there closed that did, by slice."""
+        chosen = select(deliveries.c.sequence, deliveries.c.closed_at).where(
+            deliveries.c.stream == stream.id,
+            deliveries.c.destination == destination,
+            deliveries.c.state == DeliveryState.CLOSED,
+        )
+        with self._database.read() as connection:
+            return {row.sequence: row.closed_at for row in connection.execute(chosen)}
 
     def delivery(self, stream: Stream, destination: str, sequence: int) -> Delivery:
         """One delivery as it is now."""

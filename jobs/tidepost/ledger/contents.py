@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, union_all, update
 
-from tidepost.ledger.schema import SliceState, cut_rejects, cuts, part_hours, parts, slices
+from tidepost.ledger.schema import SliceState, cut_rejects, cuts, joined, part_hours, parts, slices
 from tidepost.model import MICROSECONDS_AN_HOUR, Part, ScanKind, Slice, Stream, Tally
 from tidepost.ports import PartRef
 from tidepost.ranges import Range
@@ -19,6 +19,8 @@ NOT_SCANNED: Final = {
     "published": 0,
     "duplicates": 0,
     "known": 0,
+    "superseded": 0,
+    "waiting": 0,
     "null_cursors": 0,
     "ids": "",
     "late": 0.0,
@@ -37,6 +39,7 @@ def read_slice(connection: Connection, stream: int, sequence: int) -> Slice:
         .where(slices.c.stream == stream, slices.c.sequence == sequence)
     ).one()
     refs = read_parts(connection, [(parts.c.stream == stream, parts.c.sequence == sequence)])
+    days = select(joined.c.day).where(joined.c.stream == stream, joined.c.sequence == sequence)
     return Slice(
         sequence,
         row.id,
@@ -46,6 +49,7 @@ def read_slice(connection: Connection, stream: int, sequence: int) -> Slice:
         read_tally(connection, row),
         row.lane,
         row.held,
+        tuple(connection.execute(days.order_by(joined.c.day)).scalars()),
     )
 
 
@@ -125,6 +129,13 @@ def write_parts(
         connection.execute(insert(part_hours), hours)
 
 
+def write_joined(connection: Connection, stream: Stream, of: Slice) -> None:
+    """Add the days that a slice's labels join; its row is there already."""
+    rows = [{"stream": stream.id, "day": day, "sequence": of.sequence} for day in of.joined]
+    if rows:
+        connection.execute(insert(joined), rows)
+
+
 def write_tally(connection: Connection, stream: Stream, cut: int, tally: Tally) -> None:
     """Set a cut's tally, in place of any before it."""
     numbers = {
@@ -132,6 +143,8 @@ def write_tally(connection: Connection, stream: Stream, cut: int, tally: Tally) 
         "published": tally.published,
         "duplicates": tally.duplicates,
         "known": tally.known,
+        "superseded": tally.superseded,
+        "waiting": tally.waiting,
         "null_cursors": tally.null_cursors,
         "ids": tally.ids,
         "late": tally.late,
@@ -149,7 +162,8 @@ def read_tally(connection: Connection, cut: Row[Any]) -> Tally:
     """What became of the rows of a cut, of which this is the row."""
     reasons = select(cut_rejects.c.reason, cut_rejects.c.rows).where(cut_rejects.c.cut == cut.id)
     rejected = {row.reason: row.rows for row in connection.execute(reasons.order_by(cut_rejects.c.reason))}
-    return Tally(cut.scanned, cut.published, cut.duplicates, cut.known, rejected, cut.null_cursors, cut.ids, cut.late)
+    numbers = (cut.scanned, cut.published, cut.duplicates, cut.known)
+    return Tally(*numbers, rejected, cut.null_cursors, cut.ids, cut.late, cut.superseded, cut.waiting)
 
 
 def _width(part: Part) -> int:

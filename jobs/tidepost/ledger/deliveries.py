@@ -13,12 +13,13 @@ from tidepost.ledger.contents import read_slice
 from tidepost.ledger.engine import Database
 from tidepost.ledger.leases import verify
 from tidepost.ledger.plans import lock
-from tidepost.ledger.schema import SliceState, audit, deliveries, delivery_hours, part_hours, sends, slices
+from tidepost.ledger.schema import SliceState, audit, deliveries, delivery_hours, part_hours, pauses, sends, slices
 from tidepost.model import (
     OPEN_DELIVERIES,
     Delivery,
     DeliveryState,
     Lease,
+    Pause,
     Proof,
     Send,
     SendForm,
@@ -152,6 +153,11 @@ class SqlDeliveries:
             with self._database.write() as connection:
                 lock(connection, stream)
                 new += create_missing(connection, stream, destination, self._database.now(connection), these)
+
+    def paused(self, job: str) -> dict[str, Pause]:
+        chosen = select(pauses).where(pauses.c.job == job).order_by(pauses.c.destination)
+        with self._database.read() as connection:
+            return {row.destination: Pause(row.who, row.at, row.why) for row in connection.execute(chosen)}
 
     def release(
         self,

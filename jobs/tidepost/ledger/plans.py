@@ -92,6 +92,20 @@ class SqlPlans:
             raise Misconfigured(f"{stream.prefix} has no cut {cut} in this ledger")
         return cut_of(row)
 
+    def left(self, stream: Stream, seconds: float) -> tuple[Cut, ...]:
+        open_cuts = select(cuts).join(requests, requests.c.id == cuts.c.request)
+        with self._database.read() as connection:
+            before = self._database.now(connection) - seconds
+            others = cuts.alias()
+            busy = select(others.c.request).where(others.c.stream == stream.id, others.c.done_at > before)
+            chosen = open_cuts.where(
+                cuts.c.stream == stream.id,
+                cuts.c.state.in_(OPEN_CUTS),
+                requests.c.at <= before,
+                cuts.c.request.not_in(busy),
+            )
+            return tuple(cut_of(row) for row in connection.execute(chosen.order_by(cuts.c.id)))
+
     def tallies(self, stream: Stream, of: Sequence[int]) -> dict[int, Tally]:
         chosen = select(cuts).where(cuts.c.stream == stream.id, cuts.c.id.in_(of), cuts.c.state == CutState.DONE)
         with self._database.read() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, exists, func, insert, or_, select, update
 
 from tidepost.ledger.engine import Database
 from tidepost.ledger.plans import OPEN_CUTS, by_lane, lock
@@ -271,7 +271,16 @@ def _stream(connection: Connection, stream: Row[Any], now: float) -> StreamSumma
         last_published_at=published[3],
         last_run_at=max((at for at in ran if at is not None), default=None),
         destinations=_destinations(connection, stream.id),
+        superseded=int(one(select(func.coalesce(func.sum(cuts.c.superseded), 0)).where(done)).scalar_one()),
+        waiting=_held_labels(connection, done),
     )
+
+
+def _held_labels(connection: Connection, done: ColumnElement[bool]) -> int:
+    """The labels that cuts held back, without those that cuts of the lane `held` took up again."""
+    taken = case((cuts.c.lane == "held", cuts.c.scanned), else_=0)
+    left = select(func.coalesce(func.sum(cuts.c.waiting - taken), 0)).where(done)
+    return int(connection.execute(left).scalar_one())
 
 
 def _destinations(connection: Connection, stream: int) -> tuple[DestinationSummary, ...]:

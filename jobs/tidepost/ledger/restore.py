@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Connection, and_, column, delete, func, insert, inspect, select, table, text, update
 
 from tidepost.errors import Outdated, Retryable
-from tidepost.ledger.contents import NOT_SCANNED, write_parts, write_tally
+from tidepost.ledger.contents import NOT_SCANNED, write_joined, write_parts, write_tally
 from tidepost.ledger.engine import Database
 from tidepost.ledger.owner import this_person
 from tidepost.ledger.plans import OPEN_CUTS, by_lane, lock, write_bucket
@@ -21,6 +21,7 @@ from tidepost.ledger.schema import (
     deliveries,
     delivery_hours,
     part_hours,
+    pauses,
     requests,
     scanned,
     sends,
@@ -29,7 +30,18 @@ from tidepost.ledger.schema import (
 )
 from tidepost.ledger.sql import SqlLedger, _backend
 from tidepost.ledger.summary import AuditEntry
-from tidepost.model import Bucket, CutState, DeliveryState, ScanKind, Send, SendState, Slice, Stream, StreamName
+from tidepost.model import (
+    Bucket,
+    CutState,
+    DeliveryState,
+    Pause,
+    ScanKind,
+    Send,
+    SendState,
+    Slice,
+    Stream,
+    StreamName,
+)
 from tidepost.ranges import Ranges
 
 
@@ -64,6 +76,7 @@ class Takeover:
     pinned:  the staged column types, empty where no slice has rows
     slices:  all of them published
     passed:  what of `scanned` a person passed over
+    paused:  destinations of the job that somebody paused, by name
     """
 
     job: str
@@ -76,6 +89,7 @@ class Takeover:
     passed: Mapping[str, Ranges]
     deliveries: tuple[Restored, ...]
     history: tuple[AuditEntry, ...]
+    paused: Mapping[str, Pause]
 
 
 class SqlRestore:
@@ -152,6 +166,18 @@ class SqlRestore:
             connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(closed))
             _record(connection, stream.job, entry)
 
+    def pause(self, job: str, destination: str, pause: Pause | None, entry: AuditEntry) -> None:
+        """Pause a destination of a job, or with None resume it, and tell the audit. Raises Outdated where it is so
+        already."""
+        this = (pauses.c.job == job, pauses.c.destination == destination)
+        with self._database.write() as connection:
+            known = connection.execute(select(pauses).where(*this)).first()
+            if (known is None) == (pause is None):
+                state = "not paused" if pause is None else "paused already"
+                raise Outdated(f"{destination} is {state} for {job}", safe="Nothing was changed.")
+            _pause(connection, job, {destination: pause})
+            _record(connection, job, entry)
+
     def history(self, job: str | None, limit: int) -> list[tuple[str, AuditEntry]]:
         """The newest entries of the audit, newest first, each with its job; of all jobs for None."""
         entries = select(audit).order_by(audit.c.id.desc()).limit(limit)
@@ -169,6 +195,13 @@ def may_have_landed(told: Iterable[tuple[int, SendState]]) -> set[int]:
     return {part for part, state in told if state in (SendState.INTENT, SendState.ACCEPTED, SendState.UNKNOWN)}
 
 
+def _pause(connection: Connection, job: str, paused: Mapping[str, Pause | None]) -> None:
+    for destination, pause in paused.items():
+        connection.execute(delete(pauses).where(pauses.c.job == job, pauses.c.destination == destination))
+        if pause is not None:
+            connection.execute(insert(pauses).values(job=job, destination=destination, **asdict(pause)))
+
+
 def _write(connection: Connection, stream: Stream, what: Takeover, now: float) -> None:
     ids = [one.cut for one in what.slices]
     _number_cuts(connection, ids)
@@ -180,6 +213,7 @@ def _write(connection: Connection, stream: Stream, what: Takeover, now: float) -
     _pass_over(connection, stream, what.passed)
     for delivery in what.deliveries:
         _write_delivery(connection, stream, delivery, now)
+    _pause(connection, what.job, what.paused)
     for entry in what.history:
         _record(connection, stream.job, entry)
     newest = max((one.sequence for one in what.slices), default=0)
@@ -234,6 +268,7 @@ def _write_slice(connection: Connection, stream: Stream, one: Slice, at: Mapping
     }
     connection.execute(insert(slices).values(published))
     write_parts(connection, stream, one.sequence, one.parts, now=now)
+    write_joined(connection, stream, one)
 
 
 def _write_delivery(connection: Connection, stream: Stream, one: Restored, now: float) -> None:

@@ -152,6 +152,8 @@ cuts = Table(
     Column("published", BigInteger, nullable=False),
     Column("duplicates", BigInteger, nullable=False),
     Column("known", BigInteger, nullable=False),
+    Column("superseded", BigInteger, nullable=False),
+    Column("waiting", BigInteger, nullable=False),
     Column("null_cursors", BigInteger, nullable=False),
     Column("ids", Text, nullable=False),
     Column("late", Double, nullable=False),
@@ -195,6 +197,16 @@ slices = Table(
         sqlite_where=text("state = 'publishing'"),
         postgresql_where=text("state = 'publishing'"),
     ),
+)
+
+# The days since 1970 of the inferences that a slice's labels join: only slices of a day hold versions of its labels.
+joined = Table(
+    "joined",
+    metadata,
+    Column("stream", BigInteger, primary_key=True),
+    Column("day", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    ForeignKeyConstraint(["stream", "sequence"], ["slices.stream", "slices.sequence"]),
 )
 
 # `width` files a part by how long a span of event times it covers (`slices.WIDTHS`), so that a window is found
@@ -310,6 +322,17 @@ seen = Table(
     Column("at", Double, nullable=False),
     Column("highest", Position, nullable=False),
     Index(None, "stream", "id", "at"),
+)
+
+# A row is a pause that lasts.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
 )
 
 audit = Table(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated
-from tidepost.ledger.contents import published_parts, read_parts, read_slice, write_parts, write_tally
+from tidepost.ledger.contents import published_parts, read_parts, read_slice, write_joined, write_parts, write_tally
 from tidepost.ledger.deliveries import create_missing, deliveries_of
 from tidepost.ledger.engine import Database
 from tidepost.ledger.leases import verify
 from tidepost.ledger.plans import by_lane, lock, write_bucket
-from tidepost.ledger.schema import SliceState, cuts, scanned, slices, streams
+from tidepost.ledger.schema import SliceState, cuts, joined, scanned, slices, streams
 from tidepost.ledger.schema import parts as files
 from tidepost.model import Bucket, Cut, CutState, Delivery, Lease, Part, Slice, Stream, Tally
 from tidepost.ports import Published
@@ -31,6 +31,21 @@ class SqlSlices:
         with self._database.read() as connection:
             version = connection.execute(select(streams.c.published).where(streams.c.id == stream.id)).scalar_one()
             return Published(version, read_parts(connection, published_parts(stream, window)))
+
+    def cuts(self, stream: Stream, days: Set[int] | None) -> tuple[int, Mapping[int, int]]:
+        of_slice = (joined.c.stream == slices.c.stream) & (joined.c.sequence == slices.c.sequence)
+        theirs = (
+            select(slices.c.cut, slices.c.sequence, joined.c.day)
+            .join_from(joined, slices, of_slice)
+            .where(joined.c.stream == stream.id, slices.c.state == SliceState.PUBLISHED)
+        )
+        if days is not None:
+            theirs = theirs.where(joined.c.day.between(min(days, default=0), max(days, default=-1)))
+        with self._database.read() as connection:
+            version = connection.execute(select(streams.c.published).where(streams.c.id == stream.id)).scalar_one()
+            return version, {
+                row.cut: row.sequence for row in connection.execute(theirs) if days is None or row.day in days
+            }
 
     def begin(self, lease: Lease, stream: Stream, draft: Slice, version: int, columns: Mapping[str, str]) -> Slice:
         _accounted_for(draft)
@@ -191,6 +206,7 @@ def _write(connection: Connection, stream: Stream, begun: Slice, now: float) -> 
         )
     )
     write_parts(connection, stream, begun.sequence, begun.parts)
+    write_joined(connection, stream, begun)
     write_tally(connection, stream, begun.cut, begun.tally)
     of_cut = update(cuts).where(cuts.c.id == begun.cut)
     connection.execute(of_cut.values(state=CutState.PUBLISHING, sequence=begun.sequence))

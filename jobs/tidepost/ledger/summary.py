@@ -56,6 +56,8 @@ class StreamSummary:
     rejected:          reason → rows set aside, over all cuts that are done
     late_rows:         rows that lookback scans found
     late:              how far below the top the earliest of those was that were found in the last week, in seconds
+    superseded:        labels left out as a newer one of their inference is known, over all cuts that are done
+    waiting:           labels that are held until their inference is published
     null_cursors:      as the newest cut that is done counted them; each counts all that the source has then
     publishing:        the slice that is being published, or None
     last_published_at: None before the first
@@ -78,6 +80,8 @@ class StreamSummary:
     last_published_at: float | None
     last_run_at: float | None
     destinations: tuple[DestinationSummary, ...]
+    superseded: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from tidepost.errors import Misconfigured
+from tidepost.sandbox.arize.routes import Arize
 from tidepost.sandbox.catalog import BadRequest
 from tidepost.sandbox.gate import Recent
 from tidepost.sandbox.page import render
@@ -19,14 +20,15 @@ from tidepost.sandbox.settings import Fault
 from tidepost.sandbox.stats import doubled_ids, model_stats, rows_a_day
 
 
-def routes(platform: Platform, recent: Recent) -> APIRouter:
+def routes(platform: Platform, recent: Recent, arize: Arize) -> APIRouter:
     """The page at `/`, and everything under /sandbox."""
     api = APIRouter()
 
     @api.get("/")
     def page() -> Response:
         models = [(model_stats(platform, model), rows_a_day(platform, model)) for model in platform.models()]
-        return HTMLResponse(render(models, recent.shown(), platform.faults.shown()))
+        spaces = [(stats, arize.store.days(stats["space"], stats["model"])) for stats in arize.store.stats()]
+        return HTMLResponse(render(models, spaces, recent.shown(), platform.faults.shown()))
 
     @api.get("/sandbox")
     def identity() -> Response:
@@ -78,10 +80,11 @@ def routes(platform: Platform, recent: Recent) -> APIRouter:
 
     @api.post("/sandbox/models/{model_id}/lose")
     async def lose(model_id: str, request: Request) -> Response:
-        ids = (await _object(request)).get("ids")
+        body = await _object(request)
+        ids, stream = body.get("ids"), body.get("stream", "inferences")
         if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
             raise BadRequest("ids must be a list of partner inference ids")
-        return JSONResponse({"rows": platform.lose(platform.model(unquote(model_id)), ids)})
+        return JSONResponse({"rows": platform.lose(platform.model(unquote(model_id)), ids, stream=stream)})
 
     return api
 

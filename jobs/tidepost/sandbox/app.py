@@ -1,4 +1,4 @@
-"""The app: Arthur's API, the sandbox's own routes, and the gate before them."""
+"""The app: Arthur's and Arize's API, the sandbox's own routes, and the gate before them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from tidepost.sandbox import admin, api
+from tidepost.sandbox.arize.routes import Arize
+from tidepost.sandbox.arize.routes import routes as arize_routes
 from tidepost.sandbox.catalog import BadRequest
 from tidepost.sandbox.gate import Gate, Recent
 from tidepost.sandbox.platform import Platform
@@ -23,6 +25,7 @@ def create_app(settings: Settings) -> FastAPI:
     another sandbox does. Faults that cut a connection need the server in `server.py`."""
     platform = Platform(settings)
     recent = Recent()
+    arize = Arize(platform)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -33,7 +36,8 @@ def create_app(settings: Settings) -> FastAPI:
     # No schema pages: they would fetch their scripts from elsewhere, and this one works offline.
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(api.routes(platform))
-    app.include_router(admin.routes(platform, recent))
+    app.include_router(arize_routes(platform, arize))
+    app.include_router(admin.routes(platform, recent, arize))
     app.add_middleware(Gate, plan=lambda: platform.faults, recent=recent)
 
     @app.exception_handler(BadRequest)

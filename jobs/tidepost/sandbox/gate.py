@@ -19,11 +19,13 @@ from tidepost.sandbox.faults import FaultPlan
 from tidepost.sandbox.settings import Fault, Kind
 
 _REMEMBERED: Final = 100
-_API: Final = "/api/"
+_APIS: Final = ("/api/", "/v1/")
 _KINDS: Final[tuple[tuple[re.Pattern[str], Kind], ...]] = (
     (re.compile(r"POST /api/v3/models/[^/]+/inferences/file"), "file"),
     (re.compile(r"POST /api/v3/models/[^/]+/inferences/query"), "query"),
     (re.compile(r"(POST|PATCH) /api/v3/models/[^/]+/(inferences|ground_truth)"), "rows"),
+    (re.compile(r"POST /v1/pandas_arrow"), "file"),
+    (re.compile(r"POST /v1/log"), "rows"),
 )
 _EXCHANGE: Final = "tidepost.exchange"
 _DROP: Final = "tidepost.drop"
@@ -91,13 +93,14 @@ class Gate:
             await self._app(scope, receive, send)
             return
         scope["path"] = scope["raw_path"].decode("latin-1")
-        if not scope["path"].startswith(_API):
+        if not scope["path"].startswith(_APIS):
             await self._app(scope, receive, send)
             return
         exchange = Exchange(time.time(), scope["method"], scope["path"])
         started = time.perf_counter()
         scope[_EXCHANGE] = exchange
-        hits = self._plan().draw(kind_of(scope["method"], scope["path"]))
+        empty = (b"content-length", b"0") in scope["headers"]
+        hits = self._plan().draw("other" if empty else kind_of(scope["method"], scope["path"]))
         exchange.fault = ", ".join(fault.fault for fault in hits)
         try:
             await _Request(self._app, scope, receive, send, exchange=exchange, hits=hits).serve()

@@ -112,7 +112,8 @@ def load_labels(
     dropping: Dropping,
     name_rows: bool = False,
 ) -> Loaded:
-    """Stores the good rows whose inference is loaded; an id's last label is the one that counts, and is kept."""
+    """Stores the good rows whose inference is loaded. An id has one label, the one that was loaded last, whatever its
+    timestamp: a file that waited in the queue overwrites rows that were sent after it."""
     number = offer.model.number
     good = f'(SELECT * FROM {offer.sql} WHERE "#reason" IS NULL)'
     offered, right, rows, ids = _sizes(cur, offer, dropping)

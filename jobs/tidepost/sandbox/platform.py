@@ -277,13 +277,19 @@ class Platform:
         with self.database.transaction() as cur:
             cur.execute("INSERT OR REPLACE INTO references_closed VALUES (?, ?)", [model.number, total])
 
-    def lose(self, model: Model, ids: Sequence[str]) -> int:
-        """Forget inferences that were stored, as a platform does after an accident; returns how many rows went."""
+    def lose(self, model: Model, ids: Sequence[str], *, stream: Stream = "inferences") -> int:
+        """Forget rows that were stored, as a platform does after an accident; an inference takes its label along.
+        Returns how many rows of the stream went."""
+        tables = {"inferences": ("labels", "inferences"), "ground_truth": ("labels",)}.get(stream)
+        if tables is None:
+            raise BadRequest(f"stream {stream!r} is neither 'inferences' nor 'ground_truth'")
+        gone = []
         with self.database.transaction() as cur:
-            gone = cur.execute(
-                f'DELETE FROM inferences_{model.number} WHERE "#id" IN (SELECT unnest($ids::VARCHAR[])) RETURNING 1',
-                {"ids": list(ids)},
-            ).fetchall()
+            for table in tables:
+                gone = cur.execute(
+                    f'DELETE FROM {table}_{model.number} WHERE "#id" IN (SELECT unnest($ids::VARCHAR[])) RETURNING 1',
+                    {"ids": list(ids)},
+                ).fetchall()
         return len(gone)
 
     def query(self, model: Model, body: object, *, piece: int = 10_000) -> Iterator[list[str]]:

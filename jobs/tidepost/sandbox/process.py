@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from tidepost.errors import Misconfigured, TidepostError
+from tidepost.sandbox.catalog import Stream
 from tidepost.sandbox.settings import Fault, OnRepeat
 
 _START_SECONDS: Final = 30.0
@@ -121,6 +122,16 @@ class SandboxProcess:
         (found,) = self._call("GET", f"/sandbox/stats?model={quote(model_id, safe='')}")["models"]
         return dict(found)
 
+    def arize(self, space: str, model: str) -> dict[str, Any] | None:
+        """The numbers of a model at Arize's side (see `arize/store.py`), None where nothing of it came."""
+        found = self._call("GET", f"/sandbox/arize/stats?space={quote(space)}&model={quote(model)}")["models"]
+        return dict(found[0]) if found else None
+
+    def arize_records(self, space: str, model: str, ids: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """What of a model arrived at Arize's side, by prediction id: those asked for, or the first 10,000."""
+        asked = {"space": space, "model": model, "ids": list(ids)}
+        return {one["id"]: one for one in self._call("POST", "/sandbox/arize/records", asked)["records"]}
+
     def configure(self, **settings: Any) -> dict[str, Any]:
         """Changes settings while it runs (PATCH /sandbox/settings) and returns those in force."""
         return self._call("PATCH", "/sandbox/settings", settings)
@@ -129,10 +140,10 @@ class SandboxProcess:
         """Puts one more fault in force; with a `count`, for that many requests."""
         self._call("POST", "/sandbox/faults", asdict(fault))
 
-    def lose(self, model_id: str, ids: Sequence[str]) -> int:
-        """Let a model's inferences with these ids be gone; returns how many rows went."""
+    def lose(self, model_id: str, ids: Sequence[str], *, stream: Stream = "inferences") -> int:
+        """Let a model's inferences with these ids be gone, or their labels alone; returns how many rows went."""
         path = f"/sandbox/models/{quote(model_id, safe='')}/lose"
-        return int(self._call("POST", path, {"ids": list(ids)})["rows"])
+        return int(self._call("POST", path, {"ids": list(ids), "stream": stream})["rows"])
 
     def wait_until_loaded(self, *, seconds: float = 60.0) -> None:
         """Returns when nothing accepted is left to load; TidepostError when that takes longer than `seconds`."""

@@ -26,7 +26,8 @@ class Fault:
                              nothing is accepted
                  delay       waits `seconds` before anything else; goes together with any other fault
                  drop        says yes to every row and silently leaves out the share `rows` of them
-    kind:        file (inferences/file), rows (JSON rows and labels), query, other (any other API call), any
+    kind:        file (inferences/file, Arize's batches), rows (JSON rows and labels, Arize's records), query, other
+                 (any other API call), any
     share:       of the matching requests, 0 to 1, drawn from the seeded generator
     count:       how many requests it hits before it is spent; None is for ever
     skip:        matching requests that go unharmed first
@@ -120,6 +121,7 @@ class Settings:
     provisioning_delay:  seconds until a registered model is Ready
     memory_limit:        of the database, as DuckDB writes it
     seed:                of every draw that a fault makes
+    now:                 seconds since 1970 that Arize's side takes for the time; None is the clock's
     """
 
     data: Path
@@ -133,6 +135,7 @@ class Settings:
     memory_limit: str = "1GB"
     faults: tuple[Fault, ...] = ()
     seed: int = 0
+    now: float | None = None
 
     def __post_init__(self) -> None:
         if self.on_repeat not in get_args(OnRepeat):
@@ -167,6 +170,7 @@ _CHANGEABLE_TYPES: Final[dict[str, type[Any]]] = {
     "loading_rate": float,
     "provisioning_delay": float,
     "seed": int,
+    "now": float,
 }
 CHANGEABLE: Final = (*_CHANGEABLE_TYPES, "faults")
 _OPTIONAL: Final = frozenset(

@@ -17,6 +17,7 @@ def model_stats(platform: Platform, model: Model) -> dict[str, Any]:
     rows:             inferences stored
     distinct:         distinct ids among them
     doubled:          ids that are stored more than once
+    labels:           ids that have a label; the rest of `distinct` is `unlabelled`
     repeats_offered:  rows that came with an id that was there already, whatever became of them
     refused_rows:     rows that failed, repeats and unknown ids among them
     files:            accepted = loaded + pending
@@ -62,6 +63,7 @@ def model_stats(platform: Platform, model: Model) -> dict[str, Any]:
         "doubled": doubled,
         "repeats_offered": repeated,
         "labels": labels,
+        "unlabelled": rows - surplus - labels,
         "refused_rows": refused_rows,
         "dropped_rows": dropped,
         "reference_rows": reference,
@@ -82,14 +84,18 @@ def doubled_ids(platform: Platform, model: Model, *, limit: int = _MOST_IDS) -> 
     return {"rows": rows, "distinct": distinct, "doubled": len(copies), "ids": shown}
 
 
-def rows_a_day(platform: Platform, model: Model) -> list[tuple[str, int]]:
-    """Inferences by UTC day of their own timestamp, the last days that have any, oldest first."""
+def rows_a_day(platform: Platform, model: Model) -> list[tuple[str, int, int]]:
+    """Inferences, and labels of them, by UTC day of the inference's own timestamp: the last days that have any,
+    oldest first."""
+    day = 'CAST(make_timestamp(epoch_us("#at")) AS DATE) AS day'
     with platform.database.cursor() as cur:
         days = cur.execute(
-            f"""SELECT CAST(CAST(make_timestamp(epoch_us("#at")) AS DATE) AS VARCHAR), count(*)
-                FROM inferences_{model.number} GROUP BY 1 ORDER BY 1 DESC LIMIT {_DAYS_SHOWN}"""
+            f"""SELECT CAST(day AS VARCHAR), rows, coalesce(labels, 0)
+                FROM (SELECT {day}, count(*) AS rows FROM inferences_{model.number} GROUP BY 1)
+                LEFT JOIN (SELECT {day}, count(*) AS labels FROM labels_{model.number} GROUP BY 1) USING (day)
+                ORDER BY day DESC LIMIT {_DAYS_SHOWN}"""
         ).fetchall()
-    return [(str(day), int(rows)) for day, rows in reversed(days)]
+    return [(str(day), int(rows), int(labels)) for day, rows, labels in reversed(days)]
 
 
 _DOUBLED: Final = 'SELECT "#id", count(*) FROM inferences_{} GROUP BY 1 HAVING count(*) > 1 ORDER BY count(*) DESC, 1'

@@ -249,12 +249,13 @@ def _files(origin: Origin, column: str, zone: str | None) -> Files:
         except ValueError as error:
             raise Misconfigured(f"source.files: {text} {error}") from None
         if template.root not in stores:
-            stores[template.root] = _store(template.root, origin.s3)
+            stores[template.root] = store_of(template.root, origin.s3)
         patterns.append(Pattern(template, stores[template.root]))
     return Files(patterns, origin.format, column=column, zone=zone, slack=origin.slack, cache=origin.cache)
 
 
-def _store(root: str, s3: Connection | None) -> Store:
+def store_of(root: str, s3: Connection | None = None) -> Store:
+    """What a template's root is in."""
     if not root.startswith("s3://"):
         return LocalFiles()
     from tidepost.sources.objects import S3Files  # noqa: PLC0415 - boto3 is heavy, and only needed here

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.errors import Misconfigured
-from tidepost.ports import CURSOR, FAULT, Held, Relation, Survey
+from tidepost.ports import CURSOR, FAULT, Extent, Relation, Survey
 from tidepost.ranges import Range
 from tidepost.sources.kafka_client import Cluster, partitions_of
 from tidepost.sources.kafka_columns import Column, headers_of, select
@@ -86,7 +86,7 @@ class KafkaSource:
     def read(self, connection: DuckDBPyConnection, window: Range, columns: Sequence[str]) -> NoReturn:
         self._refuse()
 
-    def lanes(self) -> Mapping[str, Held]:
+    def lanes(self) -> Mapping[str, Extent]:
         mine = None if self._following is None else self._following.partitions()
         if mine is not None and not mine:
             return {}

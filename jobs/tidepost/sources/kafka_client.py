@@ -10,7 +10,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tidepost.errors import Misconfigured, Retryable, TidepostError
-from tidepost.ports import Held
+from tidepost.ports import Extent
 
 SECONDS: Final = 30.0
 """How long a broker may take to answer."""
@@ -107,12 +107,12 @@ class Cluster:
             raise self.told(topic.error)
         return tuple(sorted(topic.partitions))
 
-    def held(self, consumer: Consumer, partition: int) -> Held:
+    def held(self, consumer: Consumer, partition: int) -> Extent:
         """What can be read of a partition now: its end is where the oldest open transaction begins."""
         found = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=SECONDS)
         if found is None:
             raise self.told(KafkaError(KafkaError._TIMED_OUT))
-        return Held(found[0], max(found))
+        return Extent(found[0], max(found))
 
     def commit(self, consumer: Consumer, marks: Mapping[int, int], *, wait: bool = True) -> None:
         """Commit offsets of the group, by partition; those of partitions that others hold are theirs.

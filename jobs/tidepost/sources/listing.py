@@ -59,6 +59,9 @@ class Store(Protocol):
     def readable(self, connection: DuckDBPyConnection) -> None:
         """Let a connection read the files that were listed."""
 
+    def modified(self, file: File) -> float:
+        """When a listed file was written, in seconds since 1970."""
+
 
 def listed(store: Store, template: PathTemplate, span: Span | None) -> Iterator[File]:
     """The files that can hold rows of a span (None: all). With placeholders, those of later times come first."""

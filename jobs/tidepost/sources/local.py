@@ -65,6 +65,9 @@ class LocalFiles:
     def open(self, file: File) -> str:
         return file.path
 
+    def modified(self, file: File) -> float:
+        return int(file.version.partition("-")[2]) / 1e9
+
     def readable(self, connection: DuckDBPyConnection) -> None:
         """DuckDB reads local files by itself."""
 

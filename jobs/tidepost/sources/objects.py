@@ -44,6 +44,9 @@ class S3Files:
     def open(self, file: File) -> IO[bytes]:
         return self._store.reader(self._objects[file.path])
 
+    def modified(self, file: File) -> float:
+        return self._objects[file.path].modified.timestamp()
+
     def readable(self, connection: DuckDBPyConnection) -> None:
         readable(connection, self._store, self._objects.values())
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from deploy.local.environment import ROOT
+from deploy.local.guard import belongs
+from deploy.local.program import Program
 from deploy.local.rest import Rest, until
 from deploy.local.settings import Place
 from deploy.local.standalone import standalone
@@ -34,6 +36,7 @@ class Real:
     """An Airflow, and the jobs that it runs, by name."""
 
     rest: Rest
+    program: Program
     jobs: dict[str, Upload]
 
     def ran(self, dag: str, **asked: Any) -> str:
@@ -78,19 +81,19 @@ def real(_process: SandboxProcess, tmp_path_factory: pytest.TempPathFactory) -> 
     for job in jobs.values():
         job.log("monday", rows(MINUTES))
     place = Place(folder / "home", project, ROOT / "dags", ROOT / "plugins")
-    with standalone(place, {"SANDBOX_URL": platform.url, "ARTHUR_API_KEY": KEY}) as rest:
+    with standalone(place, {"SANDBOX_URL": platform.url, "ARTHUR_API_KEY": KEY}) as running:
         for job in jobs.values():
-            rest.wait_for_dag(job.dag)
-        yield Real(rest, jobs)
+            running.rest.wait_for_dag(job.dag)
+        yield Real(running.rest, running.program, jobs)
 
 
 @pytest.fixture(scope="module")
 def begun(real: Real) -> dict[str, str]:
     """What takes long has begun, side by side: the runs of three jobs, by their job."""
     hourly, backfilled, asked = (real.jobs[name].dag for name in ("hourly", "backfilled", "asked"))
+    real.rest.backfill(backfilled, f"{after():%FT%TZ}", f"{after(hours=1):%FT%TZ}")
     for dag in (hourly, backfilled, asked):
         real.rest.resume(dag)
-    real.rest.backfill(backfilled, f"{after():%FT%TZ}", f"{after(hours=1):%FT%TZ}")
     return {
         "backfilled": real.rest.trigger(backfilled),
         "asked": real.rest.trigger(asked, mode="range", dry_run=True, **WINDOW),
@@ -110,6 +113,7 @@ def test_a_task_that_is_killed_in_mid_upload_is_finished_by_its_retry(real: Real
         seconds=20,
     )
     for one in sending:
+        assert belongs(one["pid"], real.program.session)
         os.kill(one["pid"], signal.SIGKILL)
     real.succeeded(job.dag, run)
     tries = [one["try_number"] for one in real.rest.tasks(job.dag, run, "upload")]
@@ -129,6 +133,7 @@ def test_a_scheduled_run_uploads_and_clearing_it_sends_nothing(real: Real, begun
     real.succeeded(job.dag, run)
     assert job.held() == (MINUTES, MINUTES, 0)
     assert job.repeats_offered() == offered
+    assert "this request was done before: nothing is sent" in real.told(job.dag, run)
 
 
 def test_what_arrived_is_an_event_of_its_asset_and_the_mark_is_there_to_read(
@@ -138,7 +143,7 @@ def test_what_arrived_is_an_event_of_its_asset_and_the_mark_is_there_to_read(
     real.succeeded(job.dag, begun["hourly"])
     name = f"{job.name}/inferences"
     (asset,) = (one["id"] for one in rest.get("/assets", name_pattern=name)["assets"] if one["name"] == name)
-    event = rest.get("/assets/events", asset_id=asset, order_by="id")["asset_events"][0]["extra"]
+    event = rest.get("/assets/events", asset_id=asset, order_by="timestamp")["asset_events"][0]["extra"]
     assert event["rows"] == MINUTES
     mirror = rest.get(f"/assets/{asset}/state-store")["asset_state_store"]
     assert {one["key"]: one["value"] for one in mirror} == {"high_water_mark": event["mark"]}

@@ -1,5 +1,5 @@
 """One run of tidepost. Arguments: the project's root, the clock in seconds since 1970, and `deliver`, or `stage` for
-a run without a destination."""
+a run without a destination, or `label` for one of the labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def main(root: Path, now: float, what: str) -> None:
     project = load_project(root)
     ledger = ledger_of(project)
     wired = wire(project, project.job("uploads"), ledger, clock=lambda: now)
-    world = replace(wired, destinations=()) if what == "stage" else wired
+    chosen = wired.labels if what == "label" and wired.labels is not None else wired
+    world = chosen if what == "deliver" else replace(chosen, destinations=())
     request = Request(f"run {time.time_ns()}", ScanKind.INCREMENTAL)
     outcome = run(world, request, notice=lambda event: None, stop=threading.Event())
     for destination in wired.destinations:

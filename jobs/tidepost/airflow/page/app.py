@@ -28,7 +28,8 @@ from sqlalchemy import select
 from tidepost.airflow.names import dag_id
 from tidepost.airflow.page.document import document
 from tidepost.airflow.page.reading import Reading, Recent, read
-from tidepost.airflow.page.shown import Dag, shown, visible
+from tidepost.airflow.page.shown import Dag, of_stream, shown, visible
+from tidepost.model import StreamName
 
 FRESH: Final = 5.0
 """Seconds for which a reading is good enough for everybody who asks."""
@@ -83,15 +84,18 @@ def _static(text: str, kind: str) -> Callable[[], Response]:
 
 
 def _allowed(reading: Reading, user: Any, session: Any) -> tuple[Reading, dict[str, Dag]]:
-    """What of a reading somebody may see, and the DAGs of these jobs, by job, as far as Airflow has them."""
+    """What of a reading somebody may see, and the DAGs of these jobs, as far as Airflow has them: by job, and those
+    for labels alone by `of_stream`."""
     manager = get_auth_manager()
     ids = {found.name: dag_id(found.name) for found in reading.jobs}
+    of_labels = {of_stream(job, StreamName.GROUND_TRUTH): dag_id(job, labels=True) for job in ids}
+    ids |= {of: found for of, found in of_labels.items() if found not in ids.values()}
     allowed = manager.filter_authorized_dag_ids(dag_ids=set(ids.values()), user=user, method="GET")
     broken = manager.is_authorized_view(access_view=AccessView.IMPORT_ERRORS, user=user)
     known = select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(allowed), ~DagModel.is_stale)
     dags = {row.dag_id: Dag(row.dag_id, row.is_paused) for row in session.execute(known)}
-    jobs = {job for job, dag in ids.items() if dag in allowed}
-    return visible(reading, jobs, broken=broken), {job: dags[ids[job]] for job in jobs if ids[job] in dags}
+    jobs = {found.name for found in reading.jobs if ids[found.name] in allowed}
+    return visible(reading, jobs, broken=broken), {of: dags[found] for of, found in ids.items() if found in dags}
 
 
 def _environment() -> Environment:

@@ -112,8 +112,8 @@ class Shown:
 
 
 def shown(reading: Reading, dags: Mapping[str, Dag]) -> Shown:
-    """The page of a reading; `dags` by job."""
-    lines = [line for found in reading.jobs for line in _lines(found, dags.get(found.name), reading.at)]
+    """The page of a reading; `dags` by job, and those for one stream alone by `of_stream`."""
+    lines = [line for found in reading.jobs for line in _lines(found, dags, reading.at)]
     lines += [_broken(one) for one in reading.broken]
     lines.sort(key=lambda line: (line.care, line.job, line.key))
     at = instant(reading.at) or ""
@@ -131,7 +131,13 @@ def visible(reading: Reading, jobs: Collection[str], *, broken: bool) -> Reading
     )
 
 
-def _lines(of: Found, dag: Dag | None, now: float) -> Iterator[Line]:
+def of_stream(job: str, stream: str) -> str:
+    """What a stream of a job is called among DAGs."""
+    return f"{job}/{stream}"
+
+
+def _lines(of: Found, dags: Mapping[str, Dag], now: float) -> Iterator[Line]:
+    dag = dags.get(of.name)
     if of.status is None:
         yield Line(of.name, of.name, Care.BROKEN, "not readable", dag, fault=of.fault, blank=True)
     elif not of.status.ran:
@@ -140,11 +146,12 @@ def _lines(of: Found, dag: Dag | None, now: float) -> Iterator[Line]:
     else:
         for stream in of.status.streams:
             for one in stream.destinations:
-                yield _line(of.name, dag, stream, one, now)
+                yield _line(of.name, dags.get(of_stream(of.name, stream.name), dag), stream, one, now)
 
 
 def _line(job: str, dag: Dag | None, stream: StreamStatus, to: DestinationStatus, now: float) -> Line:
     care, state = _state(stream, to)
+    open_there = to.open + stream.open_cuts if to.sends else to.open
     held_first = sorted(to.waiting, key=lambda one: (one.state is not DeliveryState.HELD, one.sequence))
     return Line(
         key=f"{job}/{stream.name}/{to.name}",
@@ -157,7 +164,7 @@ def _line(job: str, dag: Dag | None, stream: StreamStatus, to: DestinationStatus
         mark=short(to.mark) if to.mark else "",
         lag="" if to.lag is None else f"{span(to.lag)} behind",
         arrived=to.arrived,
-        open=to.open + stream.open_cuts,
+        open=open_there,
         held=to.held,
         rejects=stream.rejects + to.refused,
         late=stream.late_rows,
@@ -171,8 +178,12 @@ def _line(job: str, dag: Dag | None, stream: StreamStatus, to: DestinationStatus
 
 
 def _state(stream: StreamStatus, to: DestinationStatus) -> tuple[Care, str]:
+    if to.removed:
+        return Care.FINE, "removed"
     if to.held:
         return Care.HELD, f"{to.held:,} held"
+    if to.paused is not None:
+        return Care.OPEN, "paused"
     if to.open or stream.open_cuts:
         return Care.OPEN, "on its way"
     return Care.FINE, "all arrived"
@@ -180,6 +191,14 @@ def _state(stream: StreamStatus, to: DestinationStatus) -> tuple[Care, str]:
 
 def _notes(job: str, stream: StreamStatus, to: DestinationStatus) -> Iterator[Note]:
     look = f"tidepost rejects {job}"
+    if to.removed:
+        yield Note(f"The job does not name {to.name} any more: nothing is sent there.")
+    elif to.paused is not None:
+        why = f": {to.paused.why}" if to.paused.why else ""
+        yield Note(
+            f"Paused by {to.paused.who}, {instant(to.paused.at)}{why}.",
+            f"tidepost resume {job} --destination {to.name}",
+        )
     if stream.rejects:
         reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(stream.rejected.items()))
         yield Note(f"{count(stream.rejects, 'row')} rejected: {reasons}.", look)

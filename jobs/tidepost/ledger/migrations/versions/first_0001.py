@@ -119,6 +119,8 @@ def upgrade() -> None:
         sa.Column("published", sa.BigInteger(), nullable=False),
         sa.Column("duplicates", sa.BigInteger(), nullable=False),
         sa.Column("known", sa.BigInteger(), nullable=False),
+        sa.Column("superseded", sa.BigInteger(), nullable=False),
+        sa.Column("waiting", sa.BigInteger(), nullable=False),
         sa.Column("null_cursors", sa.BigInteger(), nullable=False),
         sa.Column("ids", sa.Text(), nullable=False),
         sa.Column("late", sa.Double(), nullable=False),
@@ -207,6 +209,16 @@ def upgrade() -> None:
         ["stream", "sequence", "destination", "state"],
     )
     op.create_table(
+        "joined",
+        sa.Column("stream", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.BigInteger(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["stream", "sequence"], ["slices.stream", "slices.sequence"], name="fk_joined_stream_sequence"
+        ),
+        sa.PrimaryKeyConstraint("stream", "day", "sequence", name="pk_joined"),
+    )
+    op.create_table(
         "parts",
         sa.Column("stream", sa.BigInteger(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
@@ -258,6 +270,15 @@ def upgrade() -> None:
             name="fk_part_hours_stream_sequence_number",
         ),
         sa.PrimaryKeyConstraint("stream", "sequence", "number", "hour", name="pk_part_hours"),
+    )
+    op.create_table(
+        "pauses",
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("job", "destination", name="pk_pauses"),
     )
     op.create_table(
         "sends",
