@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 from tidepost.destinations.arthur_account import ArthurAccount
 from tidepost.destinations.arthur_answers import already_there, entries_of, no_inference, succeeded
-from tidepost.destinations.arthur_labels import labels
 from tidepost.destinations.arthur_options import ArthurOptions
 from tidepost.destinations.arthur_query import counts, listed, milliseconds
 from tidepost.destinations.arthur_rows import NotSendable, Row, encode, groups, payload
@@ -149,6 +148,8 @@ class ArthurDestination:
 
     def labels(self, window: Range) -> Iterator[pa.Table]:
         """See `Destination.labels`; at most 50,000 a table, of a window that is widened as for `ids`."""
+        from tidepost.destinations.arthur_labels import labels  # noqa: PLC0415 - it brings Arrow along
+
         yield from labels(self._account.model(), milliseconds(window), self._account.query)
 
     def close_batch(self, batch_id: str, total: int) -> None:
