@@ -43,7 +43,9 @@ def _paths(value: object) -> object:
 class GroundTruthDefinition(Section):
     """Labels: a stream of the job's own, which goes to the same model after the inferences."""
 
-    source: AnySource = Field(description="Where labels are found, as for inferences.", examples=["labels/*.parquet"])
+    source: AnySource = Field(
+        description="Where labels are found, as for inferences, but not in Kafka.", examples=["labels/*.parquet"]
+    )
     cursor: CursorDefinition = Field(
         description="The column that new labels are found by: when a label became known. Of two labels of one "
         "inference the one that became known later wins; so it is a time, a date or a growing number."
