@@ -100,6 +100,8 @@ class Follower:
         stream = registered(world)
         left = open_deliveries(world, stream)
         behind = {one.destination for one in left}
+        if not left:
+            self.tried.clear()
         self.made_up = bool(left) and (behind == awake or not self.made_up)
         if self.made_up:
             some = self._portion(left)
@@ -142,8 +144,8 @@ class Follower:
             if left:
                 return len(left) + lanes  # somebody began them and is gone
             now = world.now()
-            if rows and self.since is None:
-                self.since = now
+            if not rows or self.since is None:  # they may have gone to another process
+                self.since = now if rows else None
             waited = 0.0 if self.since is None else now - self.since
             if at_once or rows >= self.pace.rows or waited >= self.pace.seconds:
                 return lanes
