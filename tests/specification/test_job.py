@@ -320,7 +320,7 @@ def test_schedules_are_cron_or_two_words(load: Load, schedule: str) -> None:
         ("version: 1", "version: 1\ntimezone: localtime", "is not a time zone"),
         ("version: 1", "version: 1\ntimezone: America", "is not a time zone"),
         ("log/flights/*.parquet", "5", "3:1: source: must be a mapping of keys to values"),
-        ("log/flights/*.parquet", "{}", "3:1: source: has none of files, query and table"),
+        ("log/flights/*.parquet", "{}", "3:1: source: has none of files, query, table and kafka"),
         ("log/flights/*.parquet", "{files: a.csv, query: SELECT 1}", "source: has files and query; give exactly one"),
         ("log/flights/*.parquet", "{query: SELECT 1, format: csv}", "3:27: source.format: only files have a format"),
         ("log/flights/*.parquet", "{files: a.csv, database: x}", "source.database: belongs to a query or a table"),
