@@ -93,8 +93,8 @@ def read_refused(records: Records, stream: Stream) -> Iterator[tuple[int, str, l
 def read_tombstones(
     records: Records, stream: Stream, sequences: Set[int], destinations: Collection[str] = ()
 ) -> dict[int, list[str]]:
-    """The ids that destinations refused, by the slice that held them: those that each of `destinations` refused, or,
-    where none are named, any."""
+    """The ids that destinations refused, in order, by the slice that held them: those that each of `destinations`
+    refused, or, where none are named, any."""
     found: dict[int, dict[str, list[str]]] = {}
     for key in records.list(f"{stream.prefix}/_tidepost/refused"):
         text, destination, _ = key.rpartition("/")[2].split(".", 2)
@@ -105,6 +105,7 @@ def read_tombstones(
         sequence: Counter(id_ for ids in refused.values() for id_ in set(ids)) for sequence, refused in found.items()
     }
     everywhere = {
-        sequence: [id_ for id_, times in counted.items() if times >= least] for sequence, counted in told.items()
+        sequence: sorted(id_ for id_, times in counted.items() if times >= least)
+        for sequence, counted in told.items()
     }
     return {sequence: ids for sequence, ids in everywhere.items() if ids}

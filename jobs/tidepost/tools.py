@@ -77,7 +77,9 @@ def equipped(world: World, stream: Stream, notice: Notice) -> Iterator[Tools]:
             confirmers[destination.name] = Confirmer(
                 courier, job, world.engine, destination.loading, to.shared, world.now
             )
-        asking = stack.enter_context(ThreadPoolExecutor(len(world.destinations), thread_name_prefix="tidepost-check"))
+        asking = stack.enter_context(
+            ThreadPoolExecutor(max(1, len(world.destinations)), thread_name_prefix="tidepost-check")
+        )
         yield Tools(keeper, stage, publisher, Restage(stage, keeper), confirmers, notice, Checks(asking))
 
 

@@ -148,7 +148,12 @@ def test_a_slice_that_is_not_held_cannot_be_released(world: World, tidepost: She
 def test_status_before_and_after_the_first_run(world: World, tidepost: Shell, upload: Upload) -> None:
     world.log("monday", rows(25))
     assert "never ran" in tidepost.here("status").out
-    assert tidepost.here("status", "flights", "--json").document == {"ran": False, "job": "flights", "streams": []}
+    assert tidepost.here("status", "flights", "--json").document == {
+        "ran": False,
+        "job": "flights",
+        "streams": [],
+        "coverage": None,
+    }
     assert not (world.root / ".tidepost").exists()
     upload()
     document = tidepost.here("status", "--json", "--now", NOW_TEXT).document

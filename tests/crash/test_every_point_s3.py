@@ -16,7 +16,7 @@ from tests.crash.whole import only_whole_files_are_visible
 from tests.s3 import S3Server
 from tests.world import Platform, rows
 
-EVERY = 1 if os.environ.get("TIDEPOST_TEST_EVERY_POINT") == "1" else 8
+EVERY = 1 if os.environ.get("TIDEPOST_TEST_EVERY_POINT") == "1" else 16
 
 
 @pytest.fixture

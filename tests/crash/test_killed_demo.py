@@ -16,10 +16,10 @@ import pytest
 from tidepost.sandbox.process import SandboxProcess
 
 KILLS = 20
-DAYS_A_KILL = 4
+DAYS_A_KILL = 1
 SEED = 20130101
-LONGEST = 4.0
-"""Seconds; a demo of some days takes about three, starting Python included."""
+LONGEST = 5.0
+"""Seconds; a demo of some days takes about five, starting Python included."""
 
 
 def demo(folder: Path, port: int, days: int) -> list[str]:

@@ -24,6 +24,7 @@ def test_the_documented_destination_receives_every_row_once(world: World, tmp_pa
     exec(compile(example, str(PAGE), "exec"), names)
     folder = tmp_path / "received"
     world.log("monday", rows(300))
+    world.define(destination={"name": "folder"})
     with world.wired() as wired:
         to = replace(wired, destinations=(names["FolderDestination"](folder),))
         with pytest.raises(Misconfigured, match="is no folder"):
