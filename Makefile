@@ -32,7 +32,7 @@ airflow-cluster-test: $(VENV)/.dev ## backfill three months there, kill a worker
 	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_MONTHS=1 $(VENV)/bin/python -m pytest -s tests/airflow/real/test_cluster.py $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
-	@cd $(ROOT) && $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@cd $(ROOT) && $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 crash: $(VENV)/.dev ## kill, stop and starve runs at every step; needs strace
 	@cd $(ROOT) && TIDEPOST_TEST_DEBIAN=1 TIDEPOST_TEST_EVERY_POINT=1 $(VENV)/bin/python -m pytest tests/crash $(ARGS)

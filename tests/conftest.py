@@ -16,6 +16,18 @@ from tests.world import Platform, World
 from tidepost.engine import Engine
 from tidepost.sandbox.process import SandboxProcess
 
+FIRST = (
+    "crash/test_killed_demo.py",
+    "airflow/real/test_cluster.py",
+    "crash/test_system_calls.py",
+    "crash/test_every_point_postgres.py",
+    "crash/test_soak.py",
+    "airflow/real/test_scheduler.py",
+    "benchmarks/test_benchmarks.py",
+    "integration/test_memory.py",
+)
+"""Files that take longest, in this order: begun last, one of them would be all that a process is left with."""
+
 CHOSEN = {
     "debian": ("needs programs of Debian's", "TIDEPOST_TEST_DEBIAN"),
     "every_point": ("takes long, and adds to what a sample shows", "TIDEPOST_TEST_EVERY_POINT"),
@@ -34,6 +46,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    order = {Path(__file__).parent / name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(scope="session")

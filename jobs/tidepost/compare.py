@@ -145,6 +145,9 @@ class Comparison:
                 f"INSERT INTO {_T}published SELECT id, event, hash(content), sequence, {chosen} FROM ({rows.sql})",
                 {**rows.values, **_ends(events)},
             )
+        self._read_refused(records, stream)
+
+    def _read_refused(self, records: Records, stream: Stream) -> None:
         for sequence, destination, ids in read_refused(records, stream):
             self._insert("refused", {"sequence": sequence, "destination": destination, "id": ids})
 

@@ -30,7 +30,6 @@ from tidepost.lookback import labelled
 from tidepost.model import DeliveryState, Stream
 from tidepost.ports import CURSOR, Destination, PartRef, Records, Relation, Staging
 from tidepost.ranges import Range, Ranges
-from tidepost.rejects import read_refused
 from tidepost.shape import ID, Shape
 from tidepost.sql import quote_identifier
 from tidepost.versions import load_versions, value_of
@@ -95,8 +94,7 @@ class LabelComparison(Comparison):
             f"FROM tidepost_versions WHERE sent"
         )
         self._run(f"INSERT INTO {_T}published SELECT id, event, content, sequence, inside FROM {_T}versions")
-        for sequence, destination, ids in read_refused(records, stream):
-            self._insert("refused", {"sequence": sequence, "destination": destination, "id": ids})
+        self._read_refused(records, stream)
         for held, orphans in self.held:
             self.connection.register(f"{_T}waiting", held.rows)
             what = "orphans" if orphans else "unmatched"

@@ -15,23 +15,20 @@ import pyarrow.compute as pc
 
 from tidepost.drift import check_files, check_pinned, check_source, misfits
 from tidepost.dropping import LANE as FILES
-from tidepost.dropping import number_of, registered, set_aside
 from tidepost.engine import BATCH_ROWS, translated
-from tidepost.errors import Misconfigured, Retryable, TidepostError
-from tidepost.holding import LANE as HELD
+from tidepost.errors import Misconfigured, Retryable
 from tidepost.holding import Held
-from tidepost.holding import relation as held_rows
 from tidepost.index import Index, Which, index_of
+from tidepost.intake import TAKEN_ONCE, Intake
 from tidepost.job import Job
 from tidepost.joining import NOTHING_JOINED, Joiner
-from tidepost.lookback import labelled, lateness, told_sum
+from tidepost.lookback import lateness, told_sum
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
-from tidepost.ports import CURSOR, Drops, Ledger, OfFiles, PartRef, Records, Relation, Source, Staging, lane_of
+from tidepost.ports import Drops, Ledger, OfFiles, PartRef, Records, Source, Staging
 from tidepost.ranges import Range, Ranges
 from tidepost.rejects import NO_REJECTS, read_rejects, rejects_key
 from tidepost.repeats import Resolved, earliest, resolve
-from tidepost.shape import HASH, ID, REASON, ROW, Shape, instant, shape
-from tidepost.sql import quote_identifier
+from tidepost.shape import HASH, ID, REASON, ROW, Shape, shape
 from tidepost.writer import Draft, Writer, staged_schema
 
 BATCHES_IN_FLIGHT = 2
@@ -79,6 +76,10 @@ class Stage:
     joiner: Joiner | None = None
     drops: Drops | None = None
 
+    @property
+    def _intake(self) -> Intake:
+        return Intake(self.job, self.source, self.staging, self.records, self.connection, self.drops)
+
     def shape(self, stream: Stream) -> Shape:
         """The job's mapping against the source as it is now and the types as they were pinned."""
         target = shape(
@@ -86,15 +87,11 @@ class Stage:
             self.source.columns(),
             pinned=stream.pinned,
             finite_only=self.job.limits.non_finite == "reject",
-            quarantine=self._quarantine,
+            quarantine=self._intake.quarantine,
             stream=self.job.stream,
         )
         check_pinned(target.staged, stream.pinned)
         return target
-
-    @property
-    def _quarantine(self) -> bool:
-        return self.job.drift == "quarantine"
 
     def drifted(self, stream: Stream, cuts: Sequence[Cut]) -> tuple[str, ...]:
         """What changed of the source's columns since the run before, and is to be told once.
@@ -106,8 +103,9 @@ class Stage:
         before = stream.columns if stream.pinned else {}
         told = check_source(self.job, before, self.source.columns())
         if isinstance(self.source, OfFiles):
-            for window in Ranges.of([cut.range for cut in cuts if cut.lane not in (HELD, FILES)]):
-                check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=self._quarantine))
+            row_by_row = self._intake.quarantine
+            for window in Ranges.of([cut.range for cut in cuts if cut.lane not in TAKEN_ONCE]):
+                check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=row_by_row))
         return told
 
     def stage(self, lease: Lease, stream: Stream, cut: Cut, *, null_cursors: int = 0) -> Staged:
@@ -126,7 +124,7 @@ class Stage:
             except (duckdb.Error, Misconfigured) as error:
                 if cut.lane != FILES:
                     raise
-                self._set_aside(stream, cut, error)
+                self._intake.set_aside(stream, cut, error)
                 drafts, rejects, ids = (), NO_REJECTS, ""
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             nothing_yet = Tally(null_cursors=null_cursors, ids=ids)
@@ -156,54 +154,6 @@ class Stage:
                 hint="Free or mend the disk, then run again.",
             ) from error
 
-    @contextmanager
-    def _mapped(self, target: Shape, stream: Stream, cut: Cut) -> Iterator[Relation]:
-        """A cut's rows as they are staged: from the source, or from what is held."""
-        if cut.lane == FILES:
-            yield self._dropped(target, stream, cut)
-            return
-        if cut.lane == HELD:
-            yield held_rows(self.connection, self.staging, stream, cut, tuple(target.staged))
-            return
-        source = lane_of(self.source, cut.lane, empty=cut.estimated == 0)
-        with source.read(self.connection, cut.range, target.reads) as relation:
-            found = misfits(target, relation.layouts, row_by_row=self._quarantine)
-            check_files(self.job, found)  # a file may have come since the run began
-            rows = labelled(relation.sql, [one for one in self.job.labels if one.column in target.reads])
-            aside = {one.reason: [*one.files] for one in found}
-            yield Relation(target.sql(rows, aside, judged=relation.judged), relation.values)
-
-    def _dropped(self, target: Shape, stream: Stream, cut: Cut) -> Relation:
-        """The rows of a file of labels as they are staged. Raises Misconfigured, `duckdb.Error` for a bad one."""
-        of = self.job.ground_truth
-        drop = registered(self.records, stream, cut.range.start)
-        there = None if self.drops is None else self.drops.now(drop.path)
-        if self.drops is None or of is None or there is None or number_of(there) != cut.range.start:
-            raise Misconfigured(f"{drop.path} is gone, or has changed since it was found")
-        rows, columns = self.drops.rows(self.connection, drop)
-        own = shape(
-            self.job.mapping,
-            columns,
-            pinned=target.staged,
-            finite_only=self.job.limits.non_finite == "reject",
-            stream=self.job.stream,
-        )
-        modified = int(drop.modified * 1_000_000) * 1_000
-        known = str(modified)
-        if of.files is not None and of.files.known_at is not None:
-            at = instant("ground_truth.files.known_at", of.files.known_at, columns)
-            known = f"coalesce(epoch_us({at}) * 1000, {modified})"
-        names = ", ".join(quote_identifier(name) for name in own.reads)
-        positions = f"SELECT {names}, CAST({known} AS BIGINT) AS {quote_identifier(CURSOR)} FROM ({rows})"
-        return Relation(own.sql(labelled(positions, [one for one in self.job.labels if one.column in own.reads])), {})
-
-    def _set_aside(self, stream: Stream, cut: Cut, error: Exception) -> None:
-        """Leave a broken file alone. Raises Retryable where it may be read another time."""
-        told = error if isinstance(error, TidepostError) else translated(error, "reading it")
-        if isinstance(told, Retryable):
-            raise told from error
-        set_aside(self.records, stream, cut.range.start, told.message)
-
     def _write(
         self, target: Shape, stream: Stream, cut: Cut, folder: Path
     ) -> tuple[tuple[Draft, ...], pa.Table, str]:
@@ -211,7 +161,7 @@ class Stage:
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
         with ExitStack() as stack:
-            mapped = stack.enter_context(self._mapped(target, stream, cut))
+            mapped = stack.enter_context(self._intake.rows(target, stream, cut))
             sql, values = mapped.sql, dict(mapped.values)
             reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(
@@ -233,7 +183,7 @@ class Stage:
                     waiting.popleft().result()
             for one in waiting:
                 one.result()
-            told = told_sum(ids) if cut.lane not in (HELD, FILES) else ""  # their files are taken up once
+            told = told_sum(ids) if cut.lane not in TAKEN_ONCE else ""  # their files are taken up once
             return writer.finish(), _rejects(rejected), told
 
     def _resolved(

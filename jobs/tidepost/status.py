@@ -14,9 +14,8 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
-from tidepost.dropping import LANE as FILES
 from tidepost.fields import parse_moment
-from tidepost.holding import LANE as HELD
+from tidepost.intake import TAKEN_ONCE
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
 from tidepost.lookback import late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, Pause, StreamName
@@ -151,7 +150,7 @@ def _stream(
     job: Job, of: StreamSummary, waiting: Sequence[Delivery], now: float, paused: Mapping[str, Pause]
 ) -> StreamStatus:
     job = (job if of.name is StreamName.INFERENCES else job.of_labels()) or job
-    of = replace(of, scanned={lane: found for lane, found in of.scanned.items() if lane not in (HELD, FILES)})
+    of = replace(of, scanned={lane: found for lane, found in of.scanned.items() if lane not in TAKEN_ONCE})
     kind = cursor_kind(job, of.scanned)
     start = _start(job, kind)
     fronts = {lane: frontier(start, of.scanned, lane) for lane in of.scanned}

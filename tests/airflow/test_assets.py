@@ -13,6 +13,8 @@ from tests.airflow.running import Ran
 from tests.environment import ROOT
 from tests.world import KEY, START, World, rows
 
+from tidepost.cursor import CursorKind, CursorType
+
 pytestmark = pytest.mark.usefixtures("airflow_home")
 
 
@@ -81,6 +83,16 @@ def test_a_partition_is_named_as_airflows_mappers_read_it() -> None:
     assert keys(hours, "day") == ["2023-11-15T00:00:00", "2023-11-16T00:00:00"]
     assert keys([-1], "day") == ["1969-12-31T00:00:00"]
     assert StartOfDayMapper().to_downstream(keys(hours, "hour")[1]) == "2023-11-15"
+
+
+def test_the_mark_is_the_one_that_all_destinations_have_reached() -> None:
+    from tidepost.airflow.acts import least  # noqa: PLC0415
+
+    times, numbers = CursorKind(CursorType.TIMESTAMP), CursorKind(CursorType.INTEGER)
+    assert least(times, ["2024-05-02T00:00:00Z", "2024-05-01T12:00:00.5Z"]) == "2024-05-01T12:00:00.5Z"
+    assert least(numbers, ["1000", "999"]) == "999"
+    assert least(numbers, ["1000", None]) is None
+    assert least(numbers, []) is None
 
 
 def test_what_arrived_is_announced_with_rows_mark_and_partitions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -72,9 +73,19 @@ def test_a_connection_is_read_as_airflow_reads_it(uri: str) -> None:
 
 
 def test_a_job_uploads_with_connections_that_airflow_keeps(
-    world: World, add: Callable[..., None], run_dag: Callable[..., Ran], caplog: pytest.LogCaptureFixture
+    world: World,
+    add: Callable[..., None],
+    run_dag: Callable[..., Ran],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from airflow.sdk import DAG, task  # noqa: PLC0415
+
+    # What was set up before, by Airflow or a test, must not keep the log away from here.
+    caplog.set_level(logging.INFO, logger="tidepost")
+    for name in ("tidepost", "tidepost.destinations"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
 
     add("platform", conn_type=ARTHUR, host=world.platform.url, password=PASSWORD)
     world.log("monday", rows(50))

@@ -10,8 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from tests.specification.test_template import TEXT, parts
+from tests.specification.test_template import templates
 
 from tidepost.errors import Misconfigured
 from tidepost.job import GroundTruthDefinition, Job, MappingDefinition, load_job
@@ -38,35 +37,27 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-@given(
-    st.lists(st.one_of(parts(), TEXT), min_size=1, max_size=4).filter(
-        lambda some: any(isinstance(p, tuple) for p in some)
-    )
-)
+@given(templates())
 @settings(max_examples=100, deadline=None)
 def test_a_label_gets_the_id_of_its_inference_whatever_the_template(
-    connection: duckdb.DuckDBPyConnection, pieces: list[tuple[str, str, object] | str]
+    connection: duckdb.DuckDBPyConnection, found: tuple[str, dict[str, str], dict[str, object]]
 ) -> None:
-    template, types, values = "", {}, {}
-    for number, piece in enumerate(pieces):
-        if isinstance(piece, str):
-            template += piece.replace("{", "{{").replace("}", "}}")
-        else:
-            template += f"{{c{number}{piece[0]}}}"
-            types[f"c{number}"], values[f"c{number}"] = piece[1], piece[2]
+    template, types, values = found
     plain = {"partner_inference_id": template, "inference_timestamp": "at", "inputs": [], "predictions": ["score"]}
     of_inferences = MappingDefinition.model_validate(plain)
     of_labels = GroundTruthDefinition.model_validate(SECTION).mapping(of_inferences.partner_inference_id)
     columns = {**types, "at": "TIMESTAMPTZ", "landed_at": "TIMESTAMPTZ", "score": "DOUBLE", "late": "BIGINT"}
     given = [str(v) if types[n] in BOUND and v is not None else v for n, v in values.items()]
-    texts = ", ".join(f"CAST(CAST(? AS {'VARCHAR' if k in BOUND else k}) AS {k}) AS {n}" for n, k in types.items())
+    texts = ", ".join(
+        f"CAST(CAST(? AS {'VARCHAR' if k in BOUND else k}) AS {k}) AS {quote_identifier(n)}" for n, k in types.items()
+    )
     rest = "TIMESTAMPTZ '2024-05-01Z' AS at, TIMESTAMPTZ '2024-05-02Z' AS landed_at, 1.0::DOUBLE AS score, 1 AS late"
     relation = f'SELECT {texts}, {rest}, 1 AS "{CURSOR}"'
     ids = []
     for mapping, stream in ((of_inferences, StreamName.INFERENCES), (of_labels, StreamName.GROUND_TRUTH)):
         known = {name: kind.replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE") for name, kind in columns.items()}
-        found = shape(mapping, known, pinned={}, finite_only=True, stream=stream)
-        row = connection.execute(f"SELECT {quote_identifier(ID)} FROM ({found.sql(relation)})", given).fetchone()
+        target = shape(mapping, known, pinned={}, finite_only=True, stream=stream)
+        row = connection.execute(f"SELECT {quote_identifier(ID)} FROM ({target.sql(relation)})", given).fetchone()
         assert row is not None
         ids.append(row[0])
     assert ids[0] == ids[1]

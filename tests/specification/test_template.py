@@ -93,15 +93,11 @@ def parts(draw: st.DrawFn) -> tuple[str, str, object]:
     return draw(form), kind, draw(st.one_of(values, values, values, st.none()))
 
 
-@given(
-    st.lists(st.one_of(parts(), TEXT), min_size=1, max_size=5).filter(
-        lambda some: any(isinstance(p, tuple) for p in some)
-    )
-)
-@settings(max_examples=300, deadline=None)
-def test_sql_and_python_write_the_same_id(
-    connection: duckdb.DuckDBPyConnection, pieces: list[tuple[str, str, object] | str]
-) -> None:
+@st.composite
+def templates(draw: st.DrawFn) -> tuple[str, dict[str, str], dict[str, object]]:
+    """A template with at least one column, and the types and values of its columns by name."""
+    some = st.lists(st.one_of(parts(), TEXT), min_size=1, max_size=5)
+    pieces = draw(some.filter(lambda found: any(isinstance(piece, tuple) for piece in found)))
     template, types, values = "", {}, {}
     for number, piece in enumerate(pieces):
         if isinstance(piece, str):
@@ -110,6 +106,15 @@ def test_sql_and_python_write_the_same_id(
             name = f'c "{number}"'
             template += f"{{{name}{piece[0]}}}"
             types[name], values[name] = piece[1], piece[2]
+    return template, types, values
+
+
+@given(templates())
+@settings(max_examples=300, deadline=None)
+def test_sql_and_python_write_the_same_id(
+    connection: duckdb.DuckDBPyConnection, found: tuple[str, dict[str, str], dict[str, object]]
+) -> None:
+    template, types, values = found
     assert in_sql(connection, template, types, values) == Template(template).python(values)
 
 

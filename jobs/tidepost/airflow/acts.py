@@ -169,7 +169,7 @@ class Report:
     counts:  as its XCom has them
     hours:   rows that arrived, by hour of event time
     retries: requests that were made again
-    mark:    at the destination, as text
+    mark:    the least of the destinations' marks, as text
     lag:     seconds from there to now; None where the mark is no time
     flow:    where the rows that arrived came from and went to
     held:    what to do about slices that are held, or None
@@ -210,7 +210,13 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
         }
     held = _held(it.title, own, standing.held) if standing.held else None
     moved = _flow(it, standing.tally.scanned, standing.rows, size, standing.arrived)
-    return Report(counts, hours, retries, next(iter(marks.values()), None), lag, moved, held)
+    return Report(counts, hours, retries, least(it.world.source.cursor(), [*marks.values()]), lag, moved, held)
+
+
+def least(kind: CursorKind, marks: Sequence[str | None]) -> str | None:
+    """The mark that all destinations have reached; None where one of them has none yet, or there is none."""
+    reached = [mark for mark in marks if mark is not None]
+    return min(reached, key=kind.parse) if reached and len(reached) == len(marks) else None
 
 
 def flow(it: Opened, done: Uploaded) -> Flow:

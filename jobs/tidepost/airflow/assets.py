@@ -60,7 +60,7 @@ def announce(
     partition: day or hour
     rows:      that arrived
     hours:     the hours of event time that got rows, since 1970
-    mark:      the destination's high-water mark
+    mark:      the least of the destinations' high-water marks
     """
     whole, parts = outlets(job, stream)
     task, events = context["task"], context["outlet_events"]
