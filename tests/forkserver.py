@@ -24,7 +24,7 @@ PRELOAD: Final = (
     "tidepost.ledger.postgres",
     "tidepost.ledger.sql",
     "tidepost.ledger.sqlite",
-    "tidepost.rebuild",
+    "tidepost.recovery.rebuild",
     "tidepost.run",
     "tidepost.sources.duckdb",
     "tidepost.staging.s3",

@@ -23,7 +23,7 @@ import pytest
 import requests
 from tests.environment import environment
 
-from tidepost.s3 import Store
+from tidepost.s3.connection import Store
 
 NewPlace = Callable[[], str]
 

@@ -28,17 +28,17 @@ from tests.showing import Showing
 from tests.simulated import SimulatedTime
 
 from tidepost import run as engine
-from tidepost.acts import Word
 from tidepost.cursor import to_nanoseconds
+from tidepost.definition.project import Project, load_project
 from tidepost.events import Event
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import StreamSummary
 from tidepost.model import Proof, Request, ScanKind, Stream, StreamName
-from tidepost.plan import frontier, high_water_mark
+from tidepost.planning.plan import frontier, high_water_mark
+from tidepost.planning.prospect import start_of
 from tidepost.ports import StagingArea
-from tidepost.project import Project, load_project
-from tidepost.prospect import start_of
 from tidepost.ranges import Range
+from tidepost.recovery.acts import Word
 from tidepost.run import Outcome
 from tidepost.sandbox.process import SandboxProcess
 from tidepost.staging.local import LocalStaging
@@ -434,7 +434,7 @@ import json, sys, threading
 from pathlib import Path
 from tidepost.errors import TidepostError
 from tidepost.model import Request, ScanKind
-from tidepost.project import load_project
+from tidepost.definition.project import load_project
 from tidepost.ranges import Range
 from tidepost.run import run
 from tidepost.wire import ledger_of, wire

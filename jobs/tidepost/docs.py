@@ -14,14 +14,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from tidepost.arize_section import ArizeDefinition
-from tidepost.fields import Schema
-from tidepost.job import Job, json_schema_text
-from tidepost.labelling import FilesDefinition, GroundTruthDefinition
-from tidepost.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, TimestampDefinition
-from tidepost.project import ProjectDefinition
-from tidepost.reference import SECRET_PATTERN
-from tidepost.sections import (
+from tidepost.definition.arize import ArizeDefinition
+from tidepost.definition.fields import Schema
+from tidepost.definition.job import Job, json_schema_text
+from tidepost.definition.kafka import KafkaColumn, KafkaDefinition
+from tidepost.definition.labelling import FilesDefinition, GroundTruthDefinition
+from tidepost.definition.mapping import ATTRIBUTES_SCHEMA, RESERVED, MappingDefinition, TimestampDefinition
+from tidepost.definition.project import ProjectDefinition
+from tidepost.definition.reference import SECRET_PATTERN
+from tidepost.definition.sections import (
     AirflowDefinition,
     ArthurDefinition,
     CursorDefinition,
@@ -30,8 +31,7 @@ from tidepost.sections import (
     SourceDefinition,
     StagingDefinition,
 )
-from tidepost.sections_kafka import KafkaColumn, KafkaDefinition
-from tidepost.units import DURATION_PATTERN, PERCENT_PATTERN, SIZE_PATTERN, size_text
+from tidepost.definition.units import DURATION_PATTERN, PERCENT_PATTERN, SIZE_PATTERN, size_text
 
 MINIMAL: Final = """\
 version: 1

@@ -18,9 +18,9 @@ from typing import Final
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import Notice, Warned
 from tidepost.model import Delivery, Request, ScanKind, Stream
-from tidepost.plan import pending
+from tidepost.planning.plan import pending
+from tidepost.planning.prospect import start_of
 from tidepost.ports import OfLanes
-from tidepost.prospect import start_of
 from tidepost.rests import FIRST_PAUSE, LONGEST_PAUSE, Rests
 from tidepost.run import Outcome, open_deliveries, registered, run, send_again
 from tidepost.world import World

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from tidepost.batches import close_batches
+from tidepost.delivery.batches import close_batches
+from tidepost.delivery.outbound import Outbound
 from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
-from tidepost.lanes import lane_marks
-from tidepost.lookback import late_warning
+from tidepost.labels.turns import in_turn
 from tidepost.model import (
     Cut,
     CutState,
@@ -32,12 +32,12 @@ from tidepost.model import (
     StreamName,
     Tally,
 )
-from tidepost.outbound import Outbound
+from tidepost.planning.lanes import lane_marks
+from tidepost.planning.lookback import late_warning
+from tidepost.planning.prospect import plan_request, start_of
 from tidepost.ports import OfLanes
-from tidepost.prospect import plan_request, start_of
 from tidepost.ranges import Range
 from tidepost.tools import Tools, equipped, sending
-from tidepost.turns import in_turn
 from tidepost.world import World
 
 

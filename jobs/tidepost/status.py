@@ -14,17 +14,17 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tidepost.cursor import EPOCH, SECOND, CursorKind, CursorType
-from tidepost.fields import parse_moment
-from tidepost.intake import TAKEN_ONCE
+from tidepost.definition.fields import parse_moment
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
-from tidepost.lookback import late_warning
 from tidepost.model import OPEN_DELIVERIES, Delivery, DeliveryState, Pause, StreamName
-from tidepost.plan import frontier, high_water_mark
+from tidepost.planning.lookback import late_warning
+from tidepost.planning.plan import frontier, high_water_mark
+from tidepost.publishing.intake import TAKEN_ONCE
 from tidepost.texts import instant
 
 if TYPE_CHECKING:
-    from tidepost.coverage import Coverage
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.labels.coverage import Coverage
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ranges import Ranges
 

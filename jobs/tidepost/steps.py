@@ -18,11 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
 
-from tidepost.deliver import Parcel
+from tidepost.delivery.deliver import Parcel
+from tidepost.delivery.outbound import ENDED, FIRST_POLL, MOST_WAITING
 from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
 from tidepost.events import Notice, Settled, Warned
+from tidepost.labels.turns import in_turn
 from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, StreamName, Tally
-from tidepost.outbound import ENDED, FIRST_POLL, MOST_WAITING
 from tidepost.run import (
     Outcome,
     begun,
@@ -36,7 +37,6 @@ from tidepost.run import (
     warn,
 )
 from tidepost.tools import Tools, equipped
-from tidepost.turns import in_turn
 from tidepost.world import World
 
 MOST_CUTS = 500

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tidepost.checks import Checks, naming
-from tidepost.confirm import Confirmer
-from tidepost.deliver import Courier
+from tidepost.delivery.checks import Checks, naming
+from tidepost.delivery.confirm import Confirmer
+from tidepost.delivery.deliver import Courier
+from tidepost.delivery.outbound import Outbound, Patience
 from tidepost.events import Notice
-from tidepost.joining import Joiner
+from tidepost.labels.joining import Joiner
 from tidepost.leases import Keeper
 from tidepost.model import Stream, StreamName
-from tidepost.outbound import Outbound, Patience
-from tidepost.publish import Publisher
-from tidepost.restage import Restage
-from tidepost.stage import Stage
+from tidepost.publishing.publish import Publisher
+from tidepost.publishing.restage import Restage
+from tidepost.publishing.stage import Stage
 from tidepost.world import World
 
 if TYPE_CHECKING:

@@ -10,23 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tidepost.definition.reference import resolve
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
 from tidepost.model import StreamName
-from tidepost.reference import resolve
 
 if TYPE_CHECKING:
-    from tidepost.acts import Word
-    from tidepost.arize_section import ArizeDefinition
     from tidepost.cursor import CursorType
-    from tidepost.job import ArthurDefinition, Job
+    from tidepost.definition.arize import ArizeDefinition
+    from tidepost.definition.job import ArthurDefinition, Job
+    from tidepost.definition.kafka import KafkaDefinition
+    from tidepost.definition.project import Project
+    from tidepost.definition.reference import Secret
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination, Drops, Source, StagingArea
-    from tidepost.project import Project
     from tidepost.ranges import Range
-    from tidepost.reference import Secret
-    from tidepost.s3 import Connection
-    from tidepost.sections_kafka import KafkaDefinition
+    from tidepost.recovery.acts import Word
+    from tidepost.s3.connection import Connection
     from tidepost.world import World
 
 CACHE: Final = Path(".tidepost", "cache")
@@ -99,7 +99,7 @@ def _losing(
     job: Job, ledger: SqlLedger, staging: StagingArea, word: Word | None
 ) -> Callable[[str, Range], None] | None:
     """What records the positions of a lane that were given up."""
-    from tidepost.acts import Loss, lose  # noqa: PLC0415
+    from tidepost.recovery.acts import Loss, lose  # noqa: PLC0415
 
     def record(lane: str, window: Range) -> None:
         stream = ledger.plans.find(job.name, StreamName.INFERENCES)
@@ -129,7 +129,7 @@ def staging_of(project: Project, env: Mapping[str, str] | None = None) -> Stagin
     url = project.staging_url(env)
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme == "s3":
-        from tidepost.s3 import Store  # noqa: PLC0415
+        from tidepost.s3.connection import Store  # noqa: PLC0415
         from tidepost.staging.s3 import S3Staging  # noqa: PLC0415
 
         return S3Staging(Store.at(url, s3_of(project.s3, env, "tidepost.yaml: s3")), project.scratch(env))
@@ -147,8 +147,8 @@ def s3_of(reference: Secret | None, env: Mapping[str, str] | None, where: str) -
     """The connection to S3 that a reference names; None where there is none. Raises Misconfigured."""
     if reference is None:
         return None
-    from tidepost.s3 import Connection  # noqa: PLC0415
-    from tidepost.s3_account import Account  # noqa: PLC0415
+    from tidepost.s3.account import Account  # noqa: PLC0415
+    from tidepost.s3.connection import Connection  # noqa: PLC0415
 
     return Connection.shared(Account.of(resolve(str(reference), env, where=where), where))
 
@@ -218,7 +218,7 @@ def _kafka_source(
             f"{job.where('source', 'kafka')}: a source in Kafka needs a client that is not installed",
             hint="Install it:  pip install 'tidepost[kafka]'",
         ) from None
-    from tidepost.sections_kafka import json_path  # noqa: PLC0415
+    from tidepost.definition.kafka import json_path  # noqa: PLC0415
 
     def text(value: str, *key: str) -> str:
         return resolve(value, env, where=job.where("source", "kafka", *key))

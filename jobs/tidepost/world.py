@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tidepost.definition.job import Job
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
-from tidepost.job import Job
 from tidepost.ports import Destination, Drops, Ledger, Records, Source, Staging
 
 

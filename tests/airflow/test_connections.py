@@ -14,10 +14,10 @@ from tests.airflow.running import Ran
 from tests.world import World, rows, said
 
 from tidepost import run as engine
-from tidepost.connection import ARTHUR, Connection
+from tidepost.definition.connection import ARTHUR, Connection
+from tidepost.definition.reference import resolve
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.model import Request, ScanKind
-from tidepost.reference import resolve
 from tidepost.wire import ledger_of, wire
 
 pytestmark = pytest.mark.usefixtures("airflow_home")

@@ -11,7 +11,7 @@ import pytest
 from tests.s3 import free_port
 from tests.world import KEY, Platform, World
 
-from tidepost.connection import ARTHUR
+from tidepost.definition.connection import ARTHUR
 from tidepost.errors import Misconfigured
 from tidepost.model import StreamName
 from tidepost.sandbox.process import SandboxProcess

@@ -10,7 +10,7 @@ import pytest
 from tests.airflow.running import Ran
 from tests.world import World, rows
 
-from tidepost.project import load_project
+from tidepost.definition.project import load_project
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
 

@@ -11,7 +11,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from tidepost.airflow.provider import get_provider_info
-from tidepost.connection import ARTHUR
+from tidepost.definition.connection import ARTHUR
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typer.main import get_command
 from tidepost.cli.app import app
 from tidepost.cursor import HOUR
 from tidepost.model import Request, ScanKind
-from tidepost.prospect import plan_request
+from tidepost.planning.prospect import plan_request
 from tidepost.ranges import Range
 
 Upload = Callable[..., Ended]

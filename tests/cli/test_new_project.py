@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import NOW_TEXT, Ended, Shell
 from tests.world import NOW, SCHEMA, World, after, rows
 
-from tidepost.project import load_project
+from tidepost.definition.project import load_project
 
 
 def test_init_makes_a_project_whose_job_is_valid(shell: Shell) -> None:

@@ -22,9 +22,9 @@ from tests.s3 import SECRET, NewPlace, S3Server, free_port
 
 from tidepost.engine import translated
 from tidepost.errors import Misconfigured, Retryable, TidepostError
-from tidepost.s3 import Connection, Store
-from tidepost.s3_duckdb import readable
-from tidepost.s3_once import put_once, refuses_a_second
+from tidepost.s3.connection import Connection, Store
+from tidepost.s3.duckdb import readable
+from tidepost.s3.once import put_once, refuses_a_second
 
 
 @pytest.fixture

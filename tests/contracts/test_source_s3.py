@@ -20,7 +20,7 @@ from tidepost.engine import Engine, translated
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ports import Source
 from tidepost.ranges import Range
-from tidepost.s3 import Connection, Store
+from tidepost.s3.connection import Connection, Store
 from tidepost.sources.duckdb import DuckDBSource, Origin
 
 Upload = Callable[[Path], str]

@@ -155,7 +155,7 @@ import resource, sys, threading
 from pathlib import Path
 from tidepost.errors import TidepostError
 from tidepost.model import Request, ScanKind
-from tidepost.project import load_project
+from tidepost.definition.project import load_project
 from tidepost.run import run
 from tidepost.wire import ledger_of, wire
 import signal

@@ -13,7 +13,7 @@ from tests.contracts.staging_contract import STREAM, StagingContract, finished, 
 from tests.s3 import NewPlace
 
 from tidepost.errors import Misconfigured, Vanished
-from tidepost.s3 import Connection, Store
+from tidepost.s3.connection import Connection, Store
 from tidepost.staging.s3 import S3Staging
 
 SCRATCH = f"{STREAM.prefix}/_tidepost/scratch"

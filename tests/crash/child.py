@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.crash.fuse import Fuse, Point, arm
 from tests.postgres import kill_all
 
+from tidepost.definition.project import load_project
 from tidepost.model import Request, ScanKind
-from tidepost.project import load_project
 from tidepost.run import run, streams
 from tidepost.wire import ledger_of, wire
 

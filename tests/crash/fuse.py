@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from tidepost.destinations.arthur import ArthurDestination
 from tidepost.ledger.engine import Database
 from tidepost.ports import Upload
-from tidepost.writer import HashedFile
+from tidepost.rows.writer import HashedFile
 
 S3_WRITES = frozenset(
     {

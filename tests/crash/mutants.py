@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tidepost import plan, prospect, status
-from tidepost.confirm import Confirmer
-from tidepost.deliver import Courier, Parcel
+from tidepost import status
+from tidepost.delivery.confirm import Confirmer
+from tidepost.delivery.deliver import Courier, Parcel
 from tidepost.destinations.arthur import ArthurDestination
 from tidepost.errors import Unknown
 from tidepost.leases import Keeper
 from tidepost.ledger.deliveries import SqlDeliveries
 from tidepost.ledger.slices import SqlSlices
 from tidepost.model import Delivery, Lease, Part, Send, SendForm, SendState, Slice, Stream
+from tidepost.planning import plan, prospect
 from tidepost.ports import Upload, unguarded
-from tidepost.publish import Publisher, head_key, manifest, manifest_key
-from tidepost.stage import Stage
+from tidepost.publishing.publish import Publisher, head_key, manifest, manifest_key
+from tidepost.publishing.stage import Stage
 
 
 def no_intent() -> None:

@@ -32,11 +32,11 @@ from tests.forkserver import forkserver
 from tests.postgres import server
 from tests.world import ATTRIBUTES, KEY, SCHEMA, START, Platform, Row, ns
 
+from tidepost.definition.project import load_project
 from tidepost.errors import TidepostError
 from tidepost.ledger.summary import StreamSummary
 from tidepost.model import StreamName
-from tidepost.plan import frontier, high_water_mark
-from tidepost.project import load_project
+from tidepost.planning.plan import frontier, high_water_mark
 from tidepost.sandbox.process import SandboxProcess
 from tidepost.staging.local import LocalStaging
 from tidepost.wire import ledger_of, staging_of

@@ -13,8 +13,8 @@ import pytest
 from tests.s3 import NewPlace
 from tests.world import KEY, World, eventually, rows, said
 
-from tidepost import acts
 from tidepost.errors import Misconfigured
+from tidepost.recovery import acts
 from tidepost.sandbox.settings import Fault
 
 SPACE, ROWS = "a-space", 200
@@ -121,7 +121,7 @@ def test_a_lost_reply_that_was_looked_up_is_not_sent_again(world: World) -> None
 def test_where_the_job_says_so_a_lost_reply_goes_again_and_its_ids_merge(
     world: World, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidepost.confirm.FIRST_REPEAT", 0.01)
+    monkeypatch.setattr("tidepost.delivery.confirm.FIRST_REPEAT", 0.01)
     world.define(destination={"on_unknown": "resend"})
     fault(world, lost, **({"after_bytes": 10_000_000} if lost == "reset" else {}))
     outcome = world.run()

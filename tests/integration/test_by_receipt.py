@@ -7,10 +7,10 @@ import pytest
 from tests.showing import Showing
 from tests.world import World, after, rows, said
 
-from tidepost import acts
-from tidepost.deliver import MOST_FILE_SENDS
+from tidepost.delivery.deliver import MOST_FILE_SENDS
 from tidepost.model import Proof, Receipt, Send, SendState, StreamName
 from tidepost.ports import Upload
+from tidepost.recovery import acts
 from tidepost.sandbox.settings import Fault
 
 ROWS = 200
@@ -141,7 +141,7 @@ def test_resend_sends_again_without_asking_and_says_so(world: World) -> None:
 
 
 def test_resend_ends_when_nothing_is_ever_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidepost.confirm.FIRST_REPEAT", 0.01)
+    monkeypatch.setattr("tidepost.delivery.confirm.FIRST_REPEAT", 0.01)
     world.define(limits={"cut_rows": 1000}, destination={"on_unknown": "resend"})
     lose(world, count=100)
     world.run()

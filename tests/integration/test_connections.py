@@ -12,7 +12,7 @@ from tests.s3 import SECRET, NewPlace, S3Server
 from tests.world import KEY, World, rows, said, table
 
 from tidepost.cli import main
-from tidepost.s3 import Store
+from tidepost.s3.connection import Store
 
 PASSWORD = "hunter2/@:"
 

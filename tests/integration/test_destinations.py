@@ -15,13 +15,14 @@ from tests.integration.test_rebuild import lose, rebuilt
 from tests.labels import label, labels, of_labels, run_both, shown
 from tests.world import KEY, Platform, World, after, eventually, rows, said
 
-from tidepost import acts, steps
 from tidepost import run as engine
+from tidepost import steps
+from tidepost.comparing.reconcile import Reconciling, Scope
+from tidepost.comparing.resend import reopen
 from tidepost.errors import Misconfigured, Outdated, Retryable, TidepostError
 from tidepost.events import Event, Settled
-from tidepost.purge import Purge
-from tidepost.reconcile import Reconciling, Scope
-from tidepost.resend import reopen
+from tidepost.publishing.purge import Purge
+from tidepost.recovery import acts
 from tidepost.sandbox.process import SandboxProcess
 from tidepost.status import StreamStatus, read_status
 
@@ -168,7 +169,7 @@ class Slow:
 
 @pytest.mark.parametrize("question", ["check", "send"])
 def test_one_that_is_slow_holds_back_nobody_else(two: Two, question: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidepost.outbound.MOST_WAITING", 1)
+    monkeypatch.setattr("tidepost.delivery.outbound.MOST_WAITING", 1)
     settled: list[str] = []
     may = threading.Event()
 

@@ -13,7 +13,7 @@ from tests.world import World, row, rows, said
 
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.model import Request, ScanKind
-from tidepost.prospect import plan_request
+from tidepost.planning.prospect import plan_request
 from tidepost.ranges import Range
 from tidepost.run import registered
 from tidepost.sandbox.settings import Fault

@@ -13,8 +13,8 @@ from tests.labels import LANDED, SCHEMA, label, labels, of_labels, run_both, run
 from tests.s3 import S3Server
 from tests.world import NOW, World, rows, said
 
-from tidepost.dropping import aside
-from tidepost.s3 import Store
+from tidepost.labels.dropping import aside
+from tidepost.s3.connection import Store
 
 MORNING = NOW - timedelta(hours=6)
 

@@ -24,7 +24,7 @@ from tests.labels import (
 from tests.world import ATTRIBUTES, World, after, reasons, row, rows, said
 
 from tidepost.model import DeliveryState
-from tidepost.publish import Publisher
+from tidepost.publishing.publish import Publisher
 from tidepost.sandbox.settings import Fault
 
 LATER = LANDED + timedelta(hours=1)

@@ -262,8 +262,8 @@ def test_status_says_how_many_came_late_and_how_late(world: World) -> None:
 
 
 def test_what_a_person_passed_over_is_not_looked_back_at(world: World) -> None:
-    from tidepost import acts  # noqa: PLC0415
     from tidepost.cursor import format_instant  # noqa: PLC0415
+    from tidepost.recovery import acts  # noqa: PLC0415
 
     world.log("monday", rows(10))
     world.run()
@@ -318,7 +318,7 @@ def test_plan_shows_what_a_run_would_look_at_again(world: World) -> None:
     world.log("monday", rows(10))
     world.run()
     world.log("late", [row(10, after(minutes=9))])
-    from tidepost.prospect import prospect  # noqa: PLC0415
+    from tidepost.planning.prospect import prospect  # noqa: PLC0415
 
     with world.wired() as wired:
         found = prospect(wired, world.stream(), Request("", ScanKind.INCREMENTAL))

@@ -22,19 +22,19 @@ from tests.forkserver import forkserver
 from tests.postgres import NewUrl, new_ledger, postgres  # noqa: F401 - fixtures
 from tests.world import ATTRIBUTES, START, Platform, World, after, ns, row, rows, said, table
 
-from tidepost.acts import Move, Word, release, set_frontier, skip
 from tidepost.cli import main
 from tidepost.cursor import HOUR
-from tidepost.deliver import Courier
+from tidepost.definition.project import load_project
+from tidepost.delivery.deliver import Courier
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ledger.schema import metadata
 from tidepost.ledger.sql import SqlLedger
 from tidepost.model import Proof, StreamName
-from tidepost.project import load_project
 from tidepost.ranges import Range
-from tidepost.rebuild import Rebuilt, look, rebuild
-from tidepost.rejects import read_rejects, rejects_key
+from tidepost.recovery.acts import Move, Word, release, set_frontier, skip
+from tidepost.recovery.rebuild import Rebuilt, look, rebuild
+from tidepost.rows.rejects import read_rejects, rejects_key
 from tidepost.sandbox.settings import Fault
 from tidepost.staging.local import LocalStaging
 from tidepost.wire import ledger_of, staging_of

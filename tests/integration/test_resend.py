@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import pytest
 from tests.world import Row, World, after, rows, said
 
+from tidepost.comparing.reconcile import Reconciled, Reconciling, Scope
+from tidepost.comparing.resend import fill, resend
 from tidepost.errors import Misconfigured
 from tidepost.events import PartSent
 from tidepost.ledger.owner import this_process
 from tidepost.ledger.purging import SqlPurging
 from tidepost.model import SendForm
-from tidepost.purge import Purge
-from tidepost.reconcile import Reconciled, Reconciling, Scope
-from tidepost.resend import fill, resend
+from tidepost.publishing.purge import Purge
 from tidepost.run import Outcome, bring_back
 from tidepost.sandbox.settings import Fault
 from tidepost.staging.local import LocalStaging

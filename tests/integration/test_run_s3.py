@@ -138,7 +138,7 @@ def test_a_kind_of_staging_that_there_is_not_is_refused(world: World) -> None:
 HEAVY = """
 import sys
 from pathlib import Path
-from tidepost.project import load_project
+from tidepost.definition.project import load_project
 from tidepost.wire import staging_of
 for place in (".tidepost/staging", "s3://bucket/place"):
     staging_of(load_project(Path(sys.argv[1]), {"TIDEPOST_STAGING": place}), {"TIDEPOST_STAGING": place})

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from tests.world import NOW, START, World, after, eventually, rows, said, told
 
-from tidepost.confirm import Confirmer
-from tidepost.deliver import Courier
+from tidepost.delivery.confirm import Confirmer
+from tidepost.delivery.deliver import Courier
+from tidepost.delivery.outbound import Outbound, Patience
 from tidepost.events import Event
 from tidepost.leases import Keeper
 from tidepost.model import Delivery, DeliveryState, Request, ScanKind
-from tidepost.outbound import Outbound, Patience
-from tidepost.publish import Publisher
+from tidepost.publishing.publish import Publisher
 from tidepost.sandbox.settings import Fault
 
 HARMLESS = {"HeldElsewhere", "LeaseLost"}

@@ -315,7 +315,7 @@ import json, sys, threading
 from dataclasses import asdict
 from pathlib import Path
 from tidepost.errors import TidepostError
-from tidepost.project import load_project
+from tidepost.definition.project import load_project
 from tidepost.steps import upload
 from tidepost.wire import ledger_of, wire
 

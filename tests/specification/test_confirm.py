@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import pytest
 from tests.world import World, rows
 
-from tidepost.confirm import Confirmer
-from tidepost.deliver import Courier, Parcel
+from tidepost.delivery.confirm import Confirmer
+from tidepost.delivery.deliver import Courier, Parcel
 from tidepost.errors import Retryable
 from tidepost.events import Event, Settled, Waiting
 from tidepost.leases import Keeper
 from tidepost.model import Delivery, DeliveryState, SendForm, StreamName
-from tidepost.prospect import plan_request
-from tidepost.publish import Publisher
+from tidepost.planning.prospect import plan_request
+from tidepost.publishing.publish import Publisher
+from tidepost.publishing.stage import Stage
 from tidepost.ranges import Range
 from tidepost.sandbox.settings import Fault
-from tidepost.stage import Stage
 from tidepost.world import World as Wired
 
 

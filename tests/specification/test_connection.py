@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tests.s3 import SECRET, NewPlace, S3Server
 
-from tidepost.connection import Connection
+from tidepost.definition.connection import Connection
+from tidepost.definition.project import load_project
+from tidepost.definition.reference import Secret, resolve
 from tidepost.errors import Misconfigured
-from tidepost.project import load_project
-from tidepost.reference import Secret, resolve
-from tidepost.s3_account import Account
+from tidepost.s3.account import Account
 from tidepost.wire import staging_of
 
 POSTGRES = "postgres://tide:p%40ss%2Fw@db.example.com:5433/scores?sslmode=require"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from tests.world import NOW, World, noting, rows
 
-from tidepost.deliver import MOST_FILE_SENDS, Courier, Parcel
+from tidepost.delivery.deliver import MOST_FILE_SENDS, Courier, Parcel
 from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import Event, PartSent
 from tidepost.leases import Keeper
@@ -28,11 +28,11 @@ from tidepost.model import (
     Stream,
     StreamName,
 )
+from tidepost.planning.prospect import plan_request
 from tidepost.ports import Upload, unguarded
-from tidepost.prospect import plan_request
-from tidepost.publish import Publisher
+from tidepost.publishing.publish import Publisher
+from tidepost.publishing.stage import Stage
 from tidepost.ranges import Range
-from tidepost.stage import Stage
 from tidepost.world import World as Wired
 
 

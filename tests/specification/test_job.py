@@ -17,9 +17,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from tidepost.docs import ARIZE, FULL, MINIMAL, PROJECT, generated
-from tidepost.errors import Misconfigured
-from tidepost.job import (
+from tidepost.definition.job import (
     ArizeDefinition,
     Attribute,
     Job,
@@ -31,7 +29,9 @@ from tidepost.job import (
     load_job,
     schema,
 )
-from tidepost.project import Project, find_project
+from tidepost.definition.project import Project, find_project
+from tidepost.docs import ARIZE, FULL, MINIMAL, PROJECT, generated
+from tidepost.errors import Misconfigured
 
 BASE = """\
 version: 1
@@ -679,10 +679,10 @@ def test_the_examples_of_a_destination_at_arize_are_accepted(load: Load) -> None
 
 
 def test_reading_a_definition_loads_no_engine() -> None:
-    code = "import sys, tidepost.project; print(*{'duckdb', 'pyarrow', 'croniter', 'sqlalchemy'} & set(sys.modules))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == ""
-    )
+    heavy = {"duckdb", "pyarrow", "croniter", "sqlalchemy"}
+    code = f"import sys, tidepost.definition.project; print(*{heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
 
 
 def test_two_hundred_jobs_are_read_in_about_a_second(load: Load, project: Project) -> None:

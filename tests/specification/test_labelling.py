@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from tests.specification.test_template import templates
 
+from tidepost.definition.job import GroundTruthDefinition, Job, MappingDefinition, load_job
+from tidepost.definition.project import load_project
 from tidepost.errors import Misconfigured
-from tidepost.job import GroundTruthDefinition, Job, MappingDefinition, load_job
-from tidepost.lookback import labelled
 from tidepost.model import StreamName
+from tidepost.planning.lookback import labelled
 from tidepost.ports import CURSOR
-from tidepost.project import load_project
-from tidepost.shape import ID, shape
+from tidepost.rows.shape import ID, shape
 from tidepost.sql import quote_identifier
 
 SECTION: dict[str, Any] = {

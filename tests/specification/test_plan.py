@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tidepost.cursor import DAY, CursorKind, CursorType
 from tidepost.model import Coverage, Cut, Request, ScanKind
-from tidepost.plan import (
+from tidepost.planning.plan import (
     Sizing,
     bound,
     frontier,

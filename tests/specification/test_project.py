@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tidepost.definition.job import ModelReference
+from tidepost.definition.project import find_project
+from tidepost.definition.reference import Secret, resolve
+from tidepost.definition.units import duration_text, parse_duration, parse_size, size_text
 from tidepost.docs import MINIMAL, PROJECT
 from tidepost.errors import Misconfigured
-from tidepost.job import ModelReference
-from tidepost.project import find_project
-from tidepost.reference import Secret, resolve
-from tidepost.units import duration_text, parse_duration, parse_size, size_text
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from tests.world import NOW, START, World, after, between, noting, rows
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated
 from tidepost.leases import Keeper
 from tidepost.model import Cut, CutState, Lease, Request, ScanKind, Slice, Stream, StreamName
-from tidepost.prospect import plan_request
-from tidepost.publish import Done, Publisher, head_key, manifest_key, move_head
-from tidepost.stage import Stage, Staged
+from tidepost.planning.prospect import plan_request
+from tidepost.publishing.publish import Done, Publisher, head_key, manifest_key, move_head
+from tidepost.publishing.stage import Stage, Staged
 from tidepost.world import World as Wired
 
 

@@ -11,12 +11,12 @@ import pytest
 from tests.world import World, after, rows, said
 
 from tidepost.errors import Misconfigured, Retryable
-from tidepost.index import CONTENT
 from tidepost.ledger.owner import this_process
 from tidepost.ledger.purging import SqlPurging
-from tidepost.purge import Purge, Purged
-from tidepost.rebuild import look, rebuild
-from tidepost.shape import ID
+from tidepost.publishing.purge import Purge, Purged
+from tidepost.recovery.rebuild import look, rebuild
+from tidepost.rows.index import CONTENT
+from tidepost.rows.shape import ID
 from tidepost.staging.local import LocalStaging
 
 

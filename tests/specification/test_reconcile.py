@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from tests.world import START, Row, World, after, between, row, rows, said
 
-from tidepost.compare import Difference
+from tidepost.comparing.compare import Difference
+from tidepost.comparing.reconcile import Bucket, Every, Here, Reconciled, Reconciling, Scope, There
 from tidepost.cursor import to_nanoseconds
 from tidepost.ledger.owner import this_process
 from tidepost.model import Request, ScanKind
-from tidepost.purge import Purge
+from tidepost.publishing.purge import Purge
 from tidepost.ranges import Range
-from tidepost.reconcile import Bucket, Every, Here, Reconciled, Reconciling, Scope, There
 from tidepost.sandbox.settings import Fault
 
 DAY = timedelta(days=1)

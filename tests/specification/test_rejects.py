@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tidepost.model import RowAnswer, Stream, StreamName
-from tidepost.rejects import (
+from tidepost.rows.rejects import (
     ID,
     NO_REJECTS,
     read_rejects,

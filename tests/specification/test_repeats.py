@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidepost.index import Index
 from tidepost.model import MICROSECONDS_AN_HOUR
 from tidepost.ports import CURSOR, Relation
-from tidepost.repeats import Resolved, resolve
-from tidepost.shape import EVENT, HASH, HOUR, ID, TIMESTAMP
-from tidepost.writer import Draft, Writer, staged_schema
+from tidepost.rows.index import Index
+from tidepost.rows.repeats import Resolved, resolve
+from tidepost.rows.shape import EVENT, HASH, HOUR, ID, TIMESTAMP
+from tidepost.rows.writer import Draft, Writer, staged_schema
 
 NAN, NULL = float("nan"), None
 Row = tuple[str, Any, int]

@@ -13,10 +13,10 @@ from uuid import UUID
 import duckdb
 import pytest
 
+from tidepost.definition.job import MappingDefinition
 from tidepost.errors import Misconfigured
-from tidepost.job import MappingDefinition
 from tidepost.ports import CURSOR
-from tidepost.shape import BATCH, EVENT, HASH, HOUR, ID, LONGEST_ID, REASON, ROW, TIMESTAMP, Shape, shape
+from tidepost.rows.shape import BATCH, EVENT, HASH, HOUR, ID, LONGEST_ID, REASON, ROW, TIMESTAMP, Shape, shape
 
 AT = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
 Row = dict[str, Any]

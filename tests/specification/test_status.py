@@ -11,7 +11,7 @@ import pytest
 from tests.world import World, after, row, rows
 
 from tidepost.cursor import to_nanoseconds
-from tidepost.job import Job
+from tidepost.definition.job import Job
 from tidepost.ledger.summary import DestinationSummary, OpenSlice, StreamSummary
 from tidepost.model import Delivery, DeliveryState, ScanKind, StreamName
 from tidepost.ranges import Range, Ranges

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidepost.definition.template import Template
 from tidepost.errors import Misconfigured
 from tidepost.sql import quote_identifier, quote_literal
-from tidepost.template import Template
 
 BOUND = {"TIMESTAMP WITH TIME ZONE": "VARCHAR", "HUGEINT": "VARCHAR", "UHUGEINT": "VARCHAR"}
 """Types whose values are handed to DuckDB as text: its Python client would convert them by the session's zone."""

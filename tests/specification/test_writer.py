@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tidepost.model import MICROSECONDS_AN_HOUR
 from tidepost.ports import CURSOR
-from tidepost.shape import BATCH, EVENT, HASH, HOUR, ID, TIMESTAMP
-from tidepost.writer import KEYS, MOST_OPEN_FILES, Draft, HashedFile, Writer, partition_path, staged_schema
+from tidepost.rows.shape import BATCH, EVENT, HASH, HOUR, ID, TIMESTAMP
+from tidepost.rows.writer import KEYS, MOST_OPEN_FILES, Draft, HashedFile, Writer, partition_path, staged_schema
 
 DAY_HOURS = 24
 FIRST = 476_000  # a whole number of hours since 1970, in 2024; not the first of its day
@@ -186,8 +186,8 @@ from pathlib import Path
 import pyarrow as pa
 sys.path.insert(0, sys.argv[1])
 from tests.specification.test_writer import FIRST, batch
-from tidepost.shape import ID, TIMESTAMP
-from tidepost.writer import Writer, staged_schema
+from tidepost.rows.shape import ID, TIMESTAMP
+from tidepost.rows.writer import Writer, staged_schema
 folder, batches = Path(sys.argv[2]), int(sys.argv[3])
 one = batch([FIRST + n % 480 for n in range(50_000)])
 schema = staged_schema(one.schema, [ID, TIMESTAMP, "score"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tidepost.definition.yamlfile import Value, parse_yaml, path_text, read_yaml
 from tidepost.errors import Misconfigured
-from tidepost.yamlfile import Value, parse_yaml, path_text, read_yaml
 
 
 def value(text: str) -> Value:

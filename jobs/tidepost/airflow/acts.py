@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tidepost import dropping, steps
+from tidepost import steps
 from tidepost.airflow import lineage
 from tidepost.airflow.asked import Asked, Mode
 from tidepost.airflow.comparing import open_again
@@ -17,12 +17,13 @@ from tidepost.airflow.lineage import Flow
 from tidepost.airflow.telling import Teller, cut_line, planned_lines, summary
 from tidepost.airflow.world import Opened
 from tidepost.cursor import CursorKind
+from tidepost.definition.job import absolute
+from tidepost.definition.reference import resolve
 from tidepost.errors import Misconfigured, Refused, Retryable
-from tidepost.job import absolute
+from tidepost.labels import dropping
 from tidepost.leases import LEASE_SECONDS
 from tidepost.model import DeliveryState, Request, ScanKind, Stream, StreamName
-from tidepost.prospect import prospect
-from tidepost.reference import resolve
+from tidepost.planning.prospect import prospect
 from tidepost.run import registered
 from tidepost.status import StreamStatus, read_status
 from tidepost.steps import Begun, Standing, Uploaded

@@ -7,12 +7,12 @@ from typing import Any
 from tidepost.airflow.asked import Asked
 from tidepost.airflow.telling import Teller, compared
 from tidepost.airflow.world import Opened
+from tidepost.comparing.reconcile import Reconciled, Reconciling, Scope
+from tidepost.comparing.resend import reopen
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.errors import Differs, Misconfigured
 from tidepost.ledger.owner import this_person
 from tidepost.ranges import Range
-from tidepost.reconcile import Reconciled, Reconciling, Scope
-from tidepost.resend import reopen
 from tidepost.run import registered
 from tidepost.texts import count
 

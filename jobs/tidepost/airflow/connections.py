@@ -15,13 +15,13 @@ from airflow.sdk import Connection as AirflowConnection
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowRuntimeError
 from airflow.sdk.log import mask_secret
 
-from tidepost.connection import Connection
+from tidepost.definition.connection import Connection
+from tidepost.definition.reference import CONNECTION, Secret, resolve
 from tidepost.errors import Misconfigured, Retryable
-from tidepost.reference import CONNECTION, Secret, resolve
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
-    from tidepost.project import Project
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
 
 
 class Environment(Mapping[str, str]):

@@ -29,13 +29,13 @@ from tidepost.airflow.notify import FailureNotifier
 from tidepost.airflow.operators import ConfirmOperator, CutOperator, PlanOperator
 from tidepost.airflow.place import the_project
 from tidepost.airflow.policy import Retries
+from tidepost.definition.fields import parse_moment
 from tidepost.errors import Misconfigured
-from tidepost.fields import parse_moment
 from tidepost.model import StreamName
 
 if TYPE_CHECKING:
     from tidepost.airflow.notify import Send
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
 
 _ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """When a DAG begins whose cursor is no time: before any run."""

@@ -14,13 +14,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from tidepost.airflow.world import titled
+from tidepost.definition.units import duration_text
 from tidepost.errors import TidepostError
-from tidepost.units import duration_text
 
 if TYPE_CHECKING:
     from airflow.sdk import DeadlineAlert
 
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
 
 log: Final = logging.getLogger(__name__)
 PATH: Final = f"{__name__}.late"

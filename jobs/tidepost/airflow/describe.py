@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tidepost.job import Job, SourceDefinition
-from tidepost.units import duration_text
+from tidepost.definition.job import Job, SourceDefinition
+from tidepost.definition.units import duration_text
 
 _RUNS: Final = """\
 Each run uploads what is new, as the ledger knows it: a missed run is made up by the next, and a run that is cleared

@@ -15,7 +15,7 @@ from tidepost.airflow.asked import BOTH, Mode
 from tidepost.model import StreamName
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
 
 _TIME: Final = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?{ZONE})?"
 _ZONE: Final = r"\s*(Z|[+-]\d{2}(:?\d{2})?)"

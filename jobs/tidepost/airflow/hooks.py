@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import BaseHook
 
 from tidepost.airflow.connections import mask, plain
-from tidepost.connection import ARTHUR, Connection
+from tidepost.definition.connection import ARTHUR, Connection
 from tidepost.errors import Misconfigured, TidepostError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
 
 PROVIDER: Final = "airflow.providers.openlineage"
 

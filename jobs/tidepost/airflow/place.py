@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tidepost.project import Project, find_project
+from tidepost.definition.project import Project, find_project
 
 
 def the_project(given: str | Path | None = None, near: Path | None = None) -> Project:

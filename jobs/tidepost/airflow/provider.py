@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidepost.connection import ARTHUR
+from tidepost.definition.connection import ARTHUR
 
 
 def get_provider_info() -> dict[str, Any]:

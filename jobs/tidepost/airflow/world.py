@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from tidepost.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Stream
-    from tidepost.project import Project
     from tidepost.world import World
 
 _DEFINITIONS = (".yaml", ".yml")
@@ -50,8 +50,8 @@ def titled(job: str, stream: str) -> str:
 
 def job_of(project: Project, job: str) -> Job:
     """A job by its name, or by its file's path below the project's root. Raises Misconfigured."""
-    from tidepost.job import define_job  # noqa: PLC0415
-    from tidepost.yamlfile import read_yaml  # noqa: PLC0415
+    from tidepost.definition.job import define_job  # noqa: PLC0415
+    from tidepost.definition.yamlfile import read_yaml  # noqa: PLC0415
 
     if not job.endswith(_DEFINITIONS):
         return project.job(job)

@@ -10,16 +10,16 @@ from tidepost.cli.output import span, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tidepost.coverage import Coverage
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
+    from tidepost.labels.coverage import Coverage
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.project import Project
 
 
 def covered(project: Project, job: Job, ledger: SqlLedger, now: float) -> Coverage | None:
     """What is known of a job's labels; None where it has none."""
-    from tidepost.coverage import JoinWindow, coverage  # noqa: PLC0415 - this brings the engine along
     from tidepost.engine import Engine  # noqa: PLC0415
+    from tidepost.labels.coverage import JoinWindow, coverage  # noqa: PLC0415 - this brings the engine along
     from tidepost.ledger.comparing import SqlComparing  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415
     from tidepost.wire import join_windows_of, staging_of  # noqa: PLC0415

@@ -24,11 +24,11 @@ from tidepost.errors import Misconfigured
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.demo.demo import Logged, Moment
     from tidepost.demo.growing import LogSummary
     from tidepost.demo.proof import Day, Proof
-    from tidepost.job import Job
-    from tidepost.project import Project
 
 _DAYS_IN_A_TABLE = 62
 
@@ -143,8 +143,8 @@ def _root(session: Session, folder: Path | None) -> Path:
 
 def _has_job(root: Path) -> bool:
     """Whether a folder is a project with the demo's job, under whatever file name, right or not."""
+    from tidepost.definition.project import PROJECT_FILE  # noqa: PLC0415
     from tidepost.demo.demo import JOB  # noqa: PLC0415
-    from tidepost.project import PROJECT_FILE  # noqa: PLC0415
 
     if not (root / PROJECT_FILE).is_file():
         return False
@@ -153,7 +153,7 @@ def _has_job(root: Path) -> bool:
 
 
 def _load(root: Path) -> Project:
-    from tidepost.project import load_project  # noqa: PLC0415
+    from tidepost.definition.project import load_project  # noqa: PLC0415
 
     return load_project(root)
 

@@ -12,8 +12,8 @@ from tidepost.cli.session import Session, clock_at, world_of
 from tidepost.cli.upload import carry_out, finish, incremental
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
-    from tidepost.project import Project
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
 
 
 @command("ground-truth", example="tidepost ground-truth flights week-1.csv s3://bucket/labels/week-2.parquet")
@@ -38,7 +38,7 @@ def ground_truth(
 
 def _register(project: Project, job: Job, files: list[str], now: float) -> None:
     """Remember the files as ones to take up. Raises Misconfigured where one is not there, and remembers none."""
-    from tidepost.dropping import by_hand, register  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.labels.dropping import by_hand, register  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.run import registered  # noqa: PLC0415
     from tidepost.wire import ledger_of  # noqa: PLC0415
     from tidepost.world import labels_of  # noqa: PLC0415

@@ -18,15 +18,15 @@ from tidepost.cli.session import Session, existing_ledger
 from tidepost.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from tidepost.acts import Move, Word
     from tidepost.cursor import CursorKind
-    from tidepost.found import Found
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.ledger.summary import AuditEntry
     from tidepost.model import Stream
     from tidepost.ports import StagingArea
-    from tidepost.project import Project
-    from tidepost.rebuild import Rebuilt
+    from tidepost.recovery.acts import Move, Word
+    from tidepost.recovery.found import Found
+    from tidepost.recovery.rebuild import Rebuilt
     from tidepost.world import World
 
 Why: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="For the record: why.")]
@@ -75,7 +75,7 @@ def rebuild(
     Stop what runs first. Afterwards nothing is sent twice: what may have arrived is asked about.
     """
     from tidepost.ledger.owner import this_person  # noqa: PLC0415 - these bring the whole engine along
-    from tidepost.rebuild import look  # noqa: PLC0415
+    from tidepost.recovery.rebuild import look  # noqa: PLC0415
     from tidepost.wire import ledger_of, staging_of  # noqa: PLC0415
 
     project = session.project()
@@ -108,7 +108,7 @@ def _jobs(project: Project, names: Sequence[str] | None) -> tuple[list[Job], lis
 
 def _rebuilt(job: Job, found: Found, ledger: Any, staging: StagingArea, who: str) -> Rebuilt:
     from tidepost.engine import Engine  # noqa: PLC0415
-    from tidepost.rebuild import rebuild as take_over  # noqa: PLC0415
+    from tidepost.recovery.rebuild import rebuild as take_over  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="tidepost-") as scratch:
         engine = Engine(job.limits.memory, job.limits.threads, Path(scratch))
@@ -206,10 +206,10 @@ def set_frontier(
     Forward: rows below that were not sent are not looked for any more. Back: everything from there on is looked at
     again, and what was sent is not sent twice. Who did it and why is recorded.
     """
-    from tidepost import acts  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.cli.looking import looking_at  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.publish import agree  # noqa: PLC0415
+    from tidepost.publishing.publish import agree  # noqa: PLC0415
+    from tidepost.recovery import acts  # noqa: PLC0415 - these bring the whole engine along
 
     word = written_by_hand(why, time.time())
     project = session.project()
@@ -246,10 +246,10 @@ def set_frontier(
 
 
 def _proposal(world: World, stream: Stream, position: str) -> Proposal:
-    from tidepost.acts import move_to  # noqa: PLC0415
-    from tidepost.plan import frontier  # noqa: PLC0415
+    from tidepost.planning.plan import frontier  # noqa: PLC0415
+    from tidepost.planning.prospect import start_of  # noqa: PLC0415
     from tidepost.ports import OfLanes  # noqa: PLC0415
-    from tidepost.prospect import start_of  # noqa: PLC0415
+    from tidepost.recovery.acts import move_to  # noqa: PLC0415
 
     if isinstance(world.source, OfLanes):
         raise Misconfigured(
@@ -267,7 +267,7 @@ def _proposal(world: World, stream: Stream, position: str) -> Proposal:
 
 def _bound(world: World, kind: CursorKind, frontier: int, wanted: int) -> int | None:
     """The end of what a run may read between the frontier and a position; None where there is no settled row."""
-    from tidepost.plan import bound  # noqa: PLC0415
+    from tidepost.planning.plan import bound  # noqa: PLC0415
     from tidepost.ranges import Range  # noqa: PLC0415
 
     limit = wanted
@@ -328,8 +328,8 @@ def _entry(job: str, of: AuditEntry) -> dict[str, Any]:
 
 def written_by_hand(why: str, at: float) -> Word:
     """Whose word an act is. Raises Misconfigured where no reason is given."""
-    from tidepost.acts import Word  # noqa: PLC0415
     from tidepost.ledger.owner import this_person  # noqa: PLC0415
+    from tidepost.recovery.acts import Word  # noqa: PLC0415
 
     if not why.strip():
         raise Misconfigured("--why is empty", hint="Whoever looks at the record later will want to know.")

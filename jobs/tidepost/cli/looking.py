@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from tidepost.cli.session import existing_ledger
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
-    from tidepost.project import Project
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.world import World
 
 

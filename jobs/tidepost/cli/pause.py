@@ -30,7 +30,7 @@ def pause(session: Session, *, job: JobName, destination: Where, why: ForTheReco
 
     The others go on. What it misses is kept, however long that takes. A run that is under way ends as it began.
     """
-    from tidepost.acts import pause as act  # noqa: PLC0415 - the ledger's database is heavy
+    from tidepost.recovery.acts import pause as act  # noqa: PLC0415 - the ledger's database is heavy
 
     word = written_by_hand(why or "not said", time.time())
     with _opened(session, job, destination) as (ledger, staging, stream):
@@ -49,8 +49,8 @@ def resume(session: Session, *, job: JobName, destination: Where, why: ForTheRec
 
     The next run sends what it missed.
     """
-    from tidepost.acts import resume as act  # noqa: PLC0415 - the ledger's database is heavy
     from tidepost.model import StreamName  # noqa: PLC0415
+    from tidepost.recovery.acts import resume as act  # noqa: PLC0415 - the ledger's database is heavy
 
     word = written_by_hand(why or "not said", time.time())
     with _opened(session, job, destination) as (ledger, staging, stream):
@@ -69,7 +69,7 @@ def _opened(session: Session, job: str, destination: str) -> Iterator[tuple[SqlL
     """The ledger, the staging, and the job's inferences. Raises Misconfigured where the job never ran, or has no such
     destination."""
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.publish import agree  # noqa: PLC0415
+    from tidepost.publishing.publish import agree  # noqa: PLC0415
     from tidepost.wire import staging_of  # noqa: PLC0415
 
     project = session.project()

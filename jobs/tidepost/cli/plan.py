@@ -41,7 +41,7 @@ def plan(
     Each with the rows that it may hold. Touches nothing: no ledger is created, nothing is logged.
     """
     from tidepost.model import Request, ScanKind, StreamName  # noqa: PLC0415 - these bring the whole engine along
-    from tidepost.prospect import prospect  # noqa: PLC0415
+    from tidepost.planning.prospect import prospect  # noqa: PLC0415
 
     if (start is None) != (end is None):
         raise Misconfigured("--from and --to go together")

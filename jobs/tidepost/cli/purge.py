@@ -12,11 +12,11 @@ from tidepost.cli.output import count, size
 from tidepost.cli.session import Session, existing_ledger
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Stream
-    from tidepost.project import Project
-    from tidepost.purge import Purged
+    from tidepost.publishing.purge import Purged
 
 
 @command("purge", example="tidepost purge --dry-run\ntidepost purge flights")
@@ -53,7 +53,7 @@ def _streams(project: Project, job: Job, ledger: SqlLedger | None, *, dry_run: b
     from tidepost.engine import Engine  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.ledger.owner import this_process  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.purge import Purge  # noqa: PLC0415
+    from tidepost.publishing.purge import Purge  # noqa: PLC0415
     from tidepost.wire import staging_of  # noqa: PLC0415
 
     staging, found = staging_of(project), []

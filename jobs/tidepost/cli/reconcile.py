@@ -23,9 +23,9 @@ from tidepost.errors import Differs, Misconfigured, TidepostError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tidepost.compare import Difference
+    from tidepost.comparing.compare import Difference
+    from tidepost.comparing.reconcile import Bucket, Reconciled, Reconciling, Scope
     from tidepost.cursor import CursorKind
-    from tidepost.reconcile import Bucket, Reconciled, Reconciling, Scope
     from tidepost.run import Outcome
     from tidepost.world import World
 
@@ -126,8 +126,8 @@ def reconciling(
     session: Session, job: str, every: str, now: str | None, *, stream: str = "inferences"
 ) -> Iterator[tuple[World, CursorKind, Reconciling] | None]:
     """What comparing a job needs; None where it never ran. Raises Misconfigured where what may not change has."""
+    from tidepost.comparing.reconcile import Reconciling  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415 - these bring the whole engine along
-    from tidepost.reconcile import Reconciling  # noqa: PLC0415
     from tidepost.run import registered  # noqa: PLC0415
 
     project = session.project()
@@ -152,9 +152,9 @@ def reconciling(
 def scope_of(kind: CursorKind, start: str | None, end: str | None, by: By) -> Scope:
     """What two texts ask for. Raises Misconfigured where they name no range."""
     from tidepost.cli.backfill import window  # noqa: PLC0415
+    from tidepost.comparing.reconcile import Scope  # noqa: PLC0415
     from tidepost.cursor import CursorKind, CursorType  # noqa: PLC0415
     from tidepost.ranges import Range  # noqa: PLC0415
-    from tidepost.reconcile import Scope  # noqa: PLC0415
 
     if (start is None) != (end is None):
         raise Misconfigured("--from and --to go together")
@@ -184,8 +184,8 @@ def _asked(job: str, result: Reconciled, *, yes: bool) -> bool:
 
 def _repaired(session: Session, it: Reconciling, result: Reconciled) -> list[Outcome]:
     from tidepost.cli.progress import teller  # noqa: PLC0415
+    from tidepost.comparing.resend import fill, resend  # noqa: PLC0415
     from tidepost.ledger.owner import this_person  # noqa: PLC0415
-    from tidepost.resend import fill, resend  # noqa: PLC0415
 
     outcomes: list[Outcome] = []
     world, kind = it.world, it.world.source.cursor()

@@ -16,7 +16,7 @@ from tidepost.cli.session import Session, existing_ledger
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Stream
     from tidepost.ports import StagingArea
@@ -87,7 +87,7 @@ def _files(
 ) -> Iterator[File]:
     """The newest files of what staging set aside, then of what destinations refused, newest first."""
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.rejects import rejects_key  # noqa: PLC0415
+    from tidepost.rows.rejects import rejects_key  # noqa: PLC0415
     from tidepost.status import cursor_kind  # noqa: PLC0415
 
     for name in StreamName:
@@ -115,7 +115,7 @@ def _refused(staging: StagingArea, stream: Stream, limit: int, show_rows: bool) 
 
 
 def _rows(staging: StagingArea, key: str) -> list[dict[str, Any]]:
-    from tidepost.rejects import read_rejects  # noqa: PLC0415
+    from tidepost.rows.rejects import read_rejects  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = read_rejects(staging, key).to_pylist()
     return rows

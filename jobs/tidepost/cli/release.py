@@ -38,9 +38,9 @@ def release(
 
     What of it can be sent is sent by the next run. Who did it and why is recorded.
     """
-    from tidepost.acts import release as let_go  # noqa: PLC0415 - the ledger's database is heavy
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.publish import agree  # noqa: PLC0415
+    from tidepost.publishing.publish import agree  # noqa: PLC0415
+    from tidepost.recovery.acts import release as let_go  # noqa: PLC0415 - the ledger's database is heavy
     from tidepost.wire import staging_of  # noqa: PLC0415
 
     word = written_by_hand(why, time.time())

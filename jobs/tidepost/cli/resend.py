@@ -16,9 +16,9 @@ from tidepost.cli.stopping import stoppable
 from tidepost.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from tidepost.comparing.reconcile import Reconciling, Scope
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Stream
-    from tidepost.reconcile import Reconciling, Scope
     from tidepost.run import Outcome
 
 
@@ -94,8 +94,8 @@ def resend(
 
 
 def _scope(ledger: SqlLedger, stream: Stream, sequence: int) -> Scope:
+    from tidepost.comparing.reconcile import Scope  # noqa: PLC0415
     from tidepost.ledger.comparing import SqlComparing  # noqa: PLC0415 - these bring the whole engine along
-    from tidepost.reconcile import Scope  # noqa: PLC0415
 
     if sequence not in {one.sequence for one in SqlComparing(ledger).slices(stream)}:
         raise Misconfigured(f"{stream.job} has published no slice {sequence}", hint=f"tidepost status {stream.job}")
@@ -104,8 +104,8 @@ def _scope(ledger: SqlLedger, stream: Stream, sequence: int) -> Scope:
 
 def _sent(session: Session, it: Reconciling, lost: dict[str, dict[int, int]], why: str) -> Outcome:
     from tidepost.cli.progress import teller  # noqa: PLC0415
+    from tidepost.comparing.resend import resend as send  # noqa: PLC0415
     from tidepost.ledger.owner import this_person  # noqa: PLC0415
-    from tidepost.resend import resend as send  # noqa: PLC0415
 
     kind = it.world.source.cursor()
     with stoppable(session.log_format) as stop, teller(kind, session.log_format) as notice:

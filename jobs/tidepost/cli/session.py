@@ -17,11 +17,11 @@ from tidepost.errors import Misconfigured
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tidepost.acts import Word
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.ledger.sql import SqlLedger
     from tidepost.ports import Destination
-    from tidepost.project import Project
+    from tidepost.recovery.acts import Word
     from tidepost.world import World
 
 
@@ -36,7 +36,7 @@ class Session:
 
     def project(self) -> Project:
         """The project of `--project`, else of the working directory. Raises Misconfigured."""
-        from tidepost.project import find_project  # noqa: PLC0415 - help does not need it
+        from tidepost.definition.project import find_project  # noqa: PLC0415 - help does not need it
 
         if self.folder is None:
             return find_project()

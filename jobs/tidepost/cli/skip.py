@@ -32,9 +32,9 @@ def skip(
 
     Its rows that have not arrived are never sent. Who did it and why is recorded.
     """
-    from tidepost.acts import skip as give_up  # noqa: PLC0415 - the ledger's database is heavy
     from tidepost.model import StreamName  # noqa: PLC0415
-    from tidepost.publish import agree  # noqa: PLC0415
+    from tidepost.publishing.publish import agree  # noqa: PLC0415
+    from tidepost.recovery.acts import skip as give_up  # noqa: PLC0415 - the ledger's database is heavy
     from tidepost.wire import staging_of  # noqa: PLC0415
 
     word = written_by_hand(why, time.time())

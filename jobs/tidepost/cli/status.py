@@ -44,7 +44,7 @@ def status(
 
     Reads the ledger only, and of one job's labels the staging: neither source nor destination has to answer.
     """
-    from tidepost.project import Definitions  # noqa: PLC0415 - definitions and the ledger are heavy
+    from tidepost.definition.project import Definitions  # noqa: PLC0415 - definitions and the ledger are heavy
     from tidepost.status import document, read_status  # noqa: PLC0415
 
     project, at = session.project(), clock_at(now)()

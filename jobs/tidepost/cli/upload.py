@@ -19,13 +19,13 @@ from tidepost.cli.stopping import stoppable
 from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
 
 if TYPE_CHECKING:
-    from tidepost.acts import Word
     from tidepost.cli.progress import Teller
     from tidepost.cursor import CursorKind
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Request
-    from tidepost.project import Project
+    from tidepost.recovery.acts import Word
     from tidepost.run import Outcome
     from tidepost.status import StreamStatus
     from tidepost.world import World
@@ -253,8 +253,8 @@ def run_job(
 
 def accepting(*, accept: bool) -> Word | None:
     """Who gives up, with `--accept-loss`, what the source has lost."""
-    from tidepost.acts import Word  # noqa: PLC0415
     from tidepost.ledger.owner import this_person  # noqa: PLC0415
+    from tidepost.recovery.acts import Word  # noqa: PLC0415
 
     return Word(this_person(), time.time(), "--accept-loss") if accept else None
 

@@ -18,9 +18,9 @@ from tidepost.cli.session import Session, closing_destination, existing_ledger
 from tidepost.errors import Misconfigured, TidepostError
 
 if TYPE_CHECKING:
-    from tidepost.job import Job
+    from tidepost.definition.job import Job
+    from tidepost.definition.project import Project
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
 
 def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
     """As `_check`, of one stream."""
-    from tidepost.drift import check_pinned, check_source  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.engine import Engine  # noqa: PLC0415
-    from tidepost.prospect import start_of  # noqa: PLC0415
-    from tidepost.shape import shape  # noqa: PLC0415
+    from tidepost.planning.prospect import start_of  # noqa: PLC0415
+    from tidepost.rows.drift import check_pinned, check_source  # noqa: PLC0415 - these bring the whole engine along
+    from tidepost.rows.shape import shape  # noqa: PLC0415
     from tidepost.wire import destinations_of, source_of  # noqa: PLC0415
 
     with TemporaryDirectory(prefix="tidepost-") as scratch:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tidepost.cursor import HOUR, format_instant, to_datetime
 from tidepost.demo.flights import NEW_YORK
 from tidepost.demo.landings import never_labelled
-from tidepost.dropping import LANE, number_of
+from tidepost.labels.dropping import LANE, number_of
 from tidepost.model import MICROSECONDS_AN_HOUR, Stream, StreamName
 from tidepost.ranges import Range, Ranges
 from tidepost.sql import quote_identifier

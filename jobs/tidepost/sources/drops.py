@@ -17,7 +17,7 @@ from tidepost.sql import quote_literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from tidepost.s3 import Connection
+    from tidepost.s3.connection import Connection
 
 _SUFFIXES: Final = {"jsonl": "json", "ndjson": "json"}
 

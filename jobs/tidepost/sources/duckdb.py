@@ -24,7 +24,7 @@ from tidepost.sql import quote_identifier, quote_literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from tidepost.s3 import Connection
+    from tidepost.s3.connection import Connection
 
 BOUND_TYPES = {
     CursorType.DATE: "DATE",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from tidepost.ports import CURSOR, FAULT, WHERE
-from tidepost.recast import ZONED, recast
+from tidepost.rows.recast import ZONED, recast
 from tidepost.sql import quote_identifier, quote_literal
 
 TYPES: Final = {

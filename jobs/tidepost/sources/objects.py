@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
 from tidepost.paths import is_glob, plain
-from tidepost.s3 import Connection, Object, Store
-from tidepost.s3_duckdb import readable
+from tidepost.s3.connection import Connection, Object, Store
+from tidepost.s3.duckdb import readable
 from tidepost.sources.listing import File, matches
 
 if TYPE_CHECKING:

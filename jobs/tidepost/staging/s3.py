@@ -25,9 +25,9 @@ from typing import IO, TYPE_CHECKING, Final
 from tidepost.errors import Misconfigured, Vanished
 from tidepost.model import Part, Stream
 from tidepost.ports import Relation
-from tidepost.s3 import Object, Store
-from tidepost.s3_duckdb import readable
-from tidepost.s3_once import put_once
+from tidepost.s3.connection import Object, Store
+from tidepost.s3.duckdb import readable
+from tidepost.s3.once import put_once
 from tidepost.staging.local import LocalStaging, told_by_disk
 from tidepost.staging.relation import relation_over
 

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from tests.world import Platform, Row, table
 
+from tidepost.definition.project import load_project
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import StreamSummary
-from tidepost.project import load_project
 from tidepost.wire import ledger_of
 
 

@@ -20,8 +20,8 @@ from tests.benchmarks.measure import Case, Contender
 from tests.benchmarks.project import Project
 
 from tidepost.cursor import to_nanoseconds
-from tidepost.lookback import told_sum
 from tidepost.model import MICROSECONDS_AN_HOUR as HOUR
+from tidepost.planning.lookback import told_sum
 
 SPAN = 600_000_000
 """Microseconds of a slice."""

@@ -9,8 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from tidepost.definition.project import load_project
 from tidepost.model import Request, ScanKind
-from tidepost.project import load_project
 from tidepost.run import run
 from tidepost.wire import ledger_of, wire
 

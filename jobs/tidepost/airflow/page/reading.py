@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tidepost.airflow.place import the_project
+from tidepost.definition.job import Job
+from tidepost.definition.project import Project
 from tidepost.errors import TidepostError
-from tidepost.job import Job
 from tidepost.ledger.sql import SqlLedger
-from tidepost.project import Project
 from tidepost.status import JobStatus, read_status
 from tidepost.wire import existing_ledger_of
 

@@ -1,0 +1,1 @@
+"""Both sides beside each other, and sending what a platform lost."""

@@ -1,0 +1,1 @@
+"""Definitions: YAML files to a frozen `Job` and `Project`, or errors with file, line and key."""

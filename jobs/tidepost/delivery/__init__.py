@@ -1,0 +1,1 @@
+"""From a published slice to a delivery that is closed: sent, asked about, shown to have arrived."""

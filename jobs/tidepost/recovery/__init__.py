@@ -1,0 +1,1 @@
+"""What people decided, kept beside the slices; and a ledger made anew from them."""

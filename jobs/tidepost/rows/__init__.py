@@ -1,0 +1,1 @@
+"""Rows on their way into files: shaped, judged, told apart from those that were published, written."""
