@@ -87,11 +87,15 @@ def site(airflow_home: Path, tmp_path: Path, world: World, monkeypatch: pytest.M
     monkeypatch.setenv("AIRFLOW__API__HOST", "127.0.0.1")
     monkeypatch.setenv("TIDEPOST_PROJECT", str(world.root))
     from airflow.api_fastapi.app import init_auth_manager, purge_cached_app  # noqa: PLC0415
+    from airflow.models.dag import DagModel  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
     from fastapi import FastAPI  # noqa: PLC0415 - Airflow's settings come first
     from fastapi.testclient import TestClient  # noqa: PLC0415
 
     from tidepost.airflow.page.app import uploads_app  # noqa: PLC0415
 
+    with create_session() as session:  # what other tests left in the database that all share
+        session.query(DagModel).update({DagModel.is_stale: True})
     airflow = FastAPI()
     init_auth_manager(airflow)
     airflow.mount("/tidepost", uploads_app(fresh=0))
@@ -280,7 +284,7 @@ def test_a_job_links_to_its_dag_where_airflow_has_it(site: Site, world: World) -
     assert "/dags/" not in site.page()
     name = dag_id("flights")
     with create_session() as session:
-        session.add(DagModel(dag_id=name, bundle_name="dags-folder", is_paused=True, is_stale=False))
+        session.merge(DagModel(dag_id=name, bundle_name="dags-folder", is_paused=True, is_stale=False))
     try:
         assert f'<a href="../dags/{name}">flights</a>' in site.page()
         assert "flights paused" in site.rows()
