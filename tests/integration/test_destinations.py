@@ -274,6 +274,23 @@ def test_one_that_is_added_later_catches_up(two: Two, *, purged: bool) -> None:
     assert len(set(two.marks().values())) == 1
 
 
+@pytest.mark.parametrize("late", ["arize", "arthur"])
+def test_arthur_and_arize_catch_up_with_each_other_from_the_source(two: Two, late: str) -> None:
+    knows_arize(two)
+    own = {"arthur": two.arthur(), "arize": arize(two)}
+    two.sends_to(*(to for name, to in own.items() if name != late))
+    two.run()
+    assert (two.purge(), two.files()) == (3, [])
+    two.log("tuesday", rows(ROWS, first=3 * ROWS, at=after(hours=6)))
+    two.sends_to(*own.values())
+    outcome = two.run()
+    assert (said(outcome), outcome.tally.published, outcome.arrived) == ("", ROWS, 5 * ROWS)
+    assert arrived(two) == (4 * ROWS, 4 * ROWS)
+    assert two.everything_arrived_once(4 * ROWS)
+    assert len(set(two.marks().values())) == 1
+    assert [one.open + one.held for one in two.status().destinations] == [0, 0]
+
+
 def test_what_one_that_is_added_later_cannot_have_any_more_holds_back_nobody(two: Two) -> None:
     two.sends_to(two.arthur())
     two.run()
