@@ -38,7 +38,7 @@ class Waiting:
     """A delivery that is not closed.
 
     reason: why it is held, or what its last attempt learnt; may be empty
-    remedy: the command that moves it on
+    remedy: the command that moves it on; empty where nothing is sent any more
     """
 
     sequence: int
@@ -173,15 +173,13 @@ def _stream(
         last_published_at=of.last_published_at,
         last_run_at=of.last_run_at,
         destinations=tuple(
-            replace(
-                _destination(
-                    f"{job.name} --stream {of.name}" if of.name is StreamName.GROUND_TRUTH else job.name,
-                    kind,
-                    known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
-                    {lane: front for lane, front in fronts.items() if front > start},
-                    [one for one in waiting if one.destination == name],
-                    now=now,
-                ),
+            _destination(
+                f"{job.name} --stream {of.name}" if of.name is StreamName.GROUND_TRUTH else job.name,
+                kind,
+                known.get(name) or DestinationSummary(name, {}, {}, 0, 0, {}, (), None),
+                {lane: front for lane, front in fronts.items() if front > start},
+                [one for one in waiting if one.destination == name],
+                now=now,
                 paused=paused.get(name),
                 removed=name not in own,
             )
@@ -200,8 +198,14 @@ def _destination(
     waiting: Sequence[Delivery],
     *,
     now: float,
+    paused: Pause | None,
+    removed: bool,
 ) -> DestinationStatus:
     marks = {lane: high_water_mark(front, of.oldest.get(lane)) for lane, front in fronts.items()}
+    again = f"tidepost run {job.partition(' ')[0]}"
+    if paused is not None:
+        again = f"tidepost resume {job.partition(' ')[0]} --destination {of.destination}"
+    ordered = sorted(waiting, key=lambda one: one.sequence)
     return DestinationStatus(
         name=of.destination,
         mark=_text(kind, marks),
@@ -213,8 +217,10 @@ def _destination(
         open=sum(of.deliveries.get(state, 0) for state in OPEN_DELIVERIES),
         held=of.deliveries.get(DeliveryState.HELD, 0),
         below=tuple(one.sequence for one in of.others if _below(one, marks)),
-        waiting=tuple(_waiting(job, one) for one in sorted(waiting, key=lambda one: one.sequence)),
+        waiting=tuple(_waiting(one, "" if removed else _release(job, one) or again) for one in ordered),
         last_closed_at=of.last_closed_at,
+        paused=paused,
+        removed=removed,
     )
 
 
@@ -222,11 +228,12 @@ def _below(one: OpenSlice, marks: Mapping[str, int]) -> bool:
     return one.lane in marks and one.range.start < marks[one.lane]
 
 
-def _waiting(job: str, of: Delivery) -> Waiting:
-    held = of.state is DeliveryState.HELD
-    again = f"tidepost run {job.partition(' ')[0]}"
-    remedy = f'tidepost release {job} {of.sequence} --why "…"' if held else again
+def _waiting(of: Delivery, remedy: str) -> Waiting:
     return Waiting(of.sequence, of.state, of.rows, of.reason, remedy)
+
+
+def _release(job: str, of: Delivery) -> str:
+    return f'tidepost release {job} {of.sequence} --why "…"' if of.state is DeliveryState.HELD else ""
 
 
 def cursor_kind(job: Job, scanned: Mapping[str, Ranges]) -> CursorKind:

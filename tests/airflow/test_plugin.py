@@ -25,6 +25,7 @@ from tidepost.airflow.page import reading
 from tidepost.airflow.page.reading import Broken, Fault, Found, Reading, Recent, read
 from tidepost.airflow.page.shown import Care, shown
 from tidepost.model import DeliveryState
+from tidepost.recovery import acts
 from tidepost.status import Waiting
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -177,6 +178,34 @@ def test_a_mark_is_shown_with_how_far_it_is_behind(
     assert page.lines[0].mark == "2024-05-01T12:59Z"
     assert page.lines[0].lag == "3 h 5 min behind"
     assert {tile.name: tile.value for tile in page.tiles}["furthest behind"] == "3 h 5 min"
+
+
+def test_a_paused_and_a_removed_destination_are_shown_as_such_and_are_behind_nobody(site: Site, world: World) -> None:
+    own = world.job["destination"]
+    nowhere = {**own, "url": "http://127.0.0.1:9", "retries": 0}
+    named = {name: {**nowhere, "name": name} for name in ("paused", "removed")}
+    world.define(destination=None, destinations=[own, *named.values()])
+    world.log("good", rows(300))
+    world.run()
+    with world.ledger() as ledger:
+        acts.pause(ledger, world.staging, world.stream(), "paused", acts.Word("ada", 1.0, "its key is renewed"))
+    world.define(destinations=[own, named["paused"]])
+    assert not world.run().errors
+    found = {key.rpartition(" ")[2]: cells for key, cells in site.rows().items()}
+    assert list(found) == ["paused", "arthur", "removed"]
+    assert {name: (cells[0], *cells[2:5]) for name, cells in found.items()} == {
+        "arthur": ("all arrived", "300", "0", "0"),
+        "paused": ("paused", "0", "1", "0"),
+        "removed": ("removed", "0", "1", "0"),
+    }
+    assert ["behind" in found[name][1] for name in ("arthur", "paused", "removed")] == [True, True, False]
+    text = text_of(site.page())
+    assert "open 0 furthest behind" in text
+    assert "Paused by ada, 1970-01-01T00:00:01Z: its key is renewed. tidepost resume flights --destination" in text
+    assert "The job does not name removed any more: nothing is sent there, and nothing waits for it." in text
+    (job,) = site.status()["jobs"]
+    remedies = {one["name"]: [each["remedy"] for each in one["waiting"]] for one in job["streams"][0]["destinations"]}
+    assert remedies == {"arthur": [], "paused": ["tidepost resume flights --destination paused"], "removed": [""]}
 
 
 def test_the_ledger_may_be_a_connection_that_only_airflow_knows(

@@ -1212,7 +1212,7 @@ class LedgerContract:
         assert (entry.who, entry.at, entry.why) == ("ada", clock.now, "an accident")
         assert (entry.old, entry.new) == (
             "closed, 3 of 3 rows arrived",
-            "2 rows are not there and are sent again",
+            "2 rows are sent again",
         )
 
     def test_what_was_reopened_does_not_cap_the_mark(self, ledger: SqlLedger) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from botocore.client import BaseClient
 from sqlalchemy import Connection
 
+from tidepost.destinations.arize import ArizeDestination
 from tidepost.destinations.arthur import ArthurDestination
 from tidepost.ledger.engine import Database
 from tidepost.ports import Upload
@@ -34,6 +35,10 @@ S3_WRITES = frozenset(
         "AbortMultipartUpload",
     }
 )
+ASKED: dict[type, tuple[str, ...]] = {
+    ArthurDestination: ("send", "send_rows", "counts", "ids"),
+    ArizeDestination: ("send",),
+}
 SYSTEM_CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
 
 
@@ -89,9 +94,10 @@ def arm(fuse: Fuse) -> None:
     Database.write = write  # type: ignore[method-assign]
     HashedFile.__init__ = fuse.before("file", HashedFile.__init__)  # type: ignore[method-assign]
     HashedFile.close = fuse.before("end of file", HashedFile.close)  # type: ignore[method-assign]
-    for request in ("send", "send_rows", "counts", "ids"):
-        plain = getattr(ArthurDestination, request)
-        setattr(ArthurDestination, request, fuse.before(request, plain, after=True))
+    for destination, requests in ASKED.items():
+        for request in requests:
+            plain = getattr(destination, request)
+            setattr(destination, request, fuse.before(request, plain, after=True))
     arm_s3(fuse)
     plain_upload = Upload.__init__
 

@@ -161,7 +161,7 @@ def _set(snare: Snare) -> None:
 
     def request(self: ListeningConnection, method: str, url: str, body: Any = None, *rest: Any, **more: Any) -> None:
         plain_request(self, method, url, body, *rest, **more)
-        if url.endswith("/inferences/file"):
+        if url.endswith(("/inferences/file", "/pandas_arrow")) and body is not None:
             snare.point("file left")
 
     ListeningConnection.request = request  # type: ignore[method-assign]

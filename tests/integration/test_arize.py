@@ -11,49 +11,22 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from tests.s3 import NewPlace
-from tests.world import KEY, World, eventually, rows, said
+from tests.to_arize import SPACE, arrived, held, of_arize, release
+from tests.world import World, eventually, rows, said
 
 from tidepost.errors import Misconfigured
-from tidepost.recovery import acts
 from tidepost.sandbox.settings import Fault
 
-SPACE, ROWS = "a-space", 200
+ROWS = 200
 
 
 @pytest.fixture
 def world(world: World) -> World:
     """Three slices of a file each, to a classifier of its own."""
-    world.job["destination"] = {}
-    world.variables = {"ARIZE_API_KEY": KEY, "ARIZE_SPACE_ID": SPACE}
-    world.define(
-        limits={"cut_rows": ROWS},
-        mapping={"non_inputs": ["note"]},
-        destination={
-            "type": "arize",
-            "url": "${SANDBOX_URL}/v1",
-            "api_key": "${ARIZE_API_KEY}",
-            "space_id": "${ARIZE_SPACE_ID}",
-            "model": world.model,
-            "version": "3",
-            "model_type": "binary_classification",
-            "prediction_score": "score",
-            "connections": 1,
-            "retries": 1,
-        },
-    )
+    of_arize(world)
+    world.define(limits={"cut_rows": ROWS})
     world.log("monday", rows(3 * ROWS, every=30))
-    world.platform.process.configure(now=world.now.timestamp())
     return world
-
-
-def stats(world: World) -> dict[str, Any]:
-    return world.platform.process.arize(SPACE, world.model) or {"rows": 0, "received": 0}
-
-
-def arrived(world: World) -> tuple[int, int]:
-    """Records there, and rows that came."""
-    found = stats(world)
-    return found["rows"], found["received"]
 
 
 def fault(world: World, name: Any, **about: Any) -> None:
@@ -61,16 +34,8 @@ def fault(world: World, name: Any, **about: Any) -> None:
 
 
 def reason(world: World) -> str:
-    with world.ledger() as ledger:
-        (held,) = ledger.deliveries.held(world.stream(), "arize")
-    return held.reason
-
-
-def release(world: World, *, gone: bool = True) -> None:
-    with world.ledger() as ledger:
-        acts.release(
-            ledger, world.staging, world.stream(), 1, acts.Word("a test", 0.0, "it looked"), arrived=not gone
-        )
+    (one,) = held(world)
+    return one.reason
 
 
 def test_every_row_arrives_once_with_what_the_job_maps(world: World) -> None:
@@ -148,19 +113,17 @@ def test_rows_that_break_a_rule_of_arizes_hold_their_slice_with_the_rule(world: 
     world.log("tuesday", rows(10, first=3 * ROWS, every=1, note="x" * 20_001))
     outcome = world.run()
     assert outcome.held >= 1
-    with world.ledger() as ledger:
-        held = ledger.deliveries.held(world.stream(), "arize")
-    assert all("rows and does not say which" in one.reason for one in held)
+    assert all("rows and does not say which" in one.reason for one in held(world))
     receipts = world.staging.root / "flights" / "inferences" / "_tidepost" / "receipts"
     assert any("note has more than 20000 characters" in path.read_text() for path in receipts.glob("*.json"))
-    assert stats(world)["rows"] == 3 * ROWS
+    assert arrived(world)[0] == 3 * ROWS
 
 
 def test_too_many_requests_are_waited_for_and_a_platform_that_is_down_costs_nothing(world: World) -> None:
     world.platform.process.fault(Fault("throttle", kind="file", retry_after=0.0, count=3))
     outcome = world.run()
     assert "too many requests" in said(outcome)
-    assert stats(world)["rows"] < 3 * ROWS
+    assert arrived(world)[0] < 3 * ROWS
     assert not said(world.run())
     assert arrived(world) == (3 * ROWS, 3 * ROWS)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.integration.test_rebuild import lose, rebuilt
 from tests.labels import label, labels, of_labels, run_both, shown
+from tests.to_arize import arize, arrived, knows_arize
 from tests.world import KEY, Platform, World, after, eventually, rows, said
 
 from tidepost import run as engine
@@ -29,7 +30,6 @@ from tidepost.status import StreamStatus, read_status
 ROWS = 100
 NOBODY = "http://127.0.0.1:9"
 """Nothing listens there."""
-SPACE = "a-space"
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +274,23 @@ def test_one_that_is_added_later_catches_up(two: Two, *, purged: bool) -> None:
     assert len(set(two.marks().values())) == 1
 
 
+@pytest.mark.parametrize("late", ["arize", "arthur"])
+def test_arthur_and_arize_catch_up_with_each_other_from_the_source(two: Two, late: str) -> None:
+    knows_arize(two)
+    own = {"arthur": two.arthur(), "arize": arize(two)}
+    two.sends_to(*(to for name, to in own.items() if name != late))
+    two.run()
+    assert (two.purge(), two.files()) == (3, [])
+    two.log("tuesday", rows(ROWS, first=3 * ROWS, at=after(hours=6)))
+    two.sends_to(*own.values())
+    outcome = two.run()
+    assert (said(outcome), outcome.tally.published, outcome.arrived) == ("", ROWS, 5 * ROWS)
+    assert arrived(two) == (4 * ROWS, 4 * ROWS)
+    assert two.everything_arrived_once(4 * ROWS)
+    assert len(set(two.marks().values())) == 1
+    assert [one.open + one.held for one in two.status().destinations] == [0, 0]
+
+
 def test_what_one_that_is_added_later_cannot_have_any_more_holds_back_nobody(two: Two) -> None:
     two.sends_to(two.arthur())
     two.run()
@@ -317,27 +334,13 @@ def test_labels_go_to_each_destination_after_their_inferences_there(two: Two) ->
 
 
 def test_arthur_and_arize_get_the_same_slices_and_arizes_rules_are_arizes_matter(two: Two) -> None:
-    two.variables = {"ARIZE_SPACE_ID": SPACE}
-    two.second.process.configure(now=two.now.timestamp())
-    arize = {
-        "type": "arize",
-        "url": f"{two.second.url}/v1",
-        "api_key": "${ARTHUR_API_KEY}",
-        "space_id": "${ARIZE_SPACE_ID}",
-        "model": two.second_model,
-        "version": "3",
-        "model_type": "binary_classification",
-        "prediction_score": "score",
-        "request_rows": 60,
-    }
-    two.sends_to(two.arthur(), arize)
+    knows_arize(two)
+    two.sends_to(two.arthur(), arize(two, request_rows=60))
     two.log("tuesday", rows(10, first=3 * ROWS, at=after(hours=6), note="x" * 20_001))
     outcome = two.run()
     assert (outcome.slices, outcome.held, len(two.files())) == (4, 1, 7)
     assert two.platform_rows() == 3 * ROWS + 10
-    found = two.second.process.arize(SPACE, two.second_model)
-    assert found is not None
-    assert found["rows"] == 3 * ROWS
+    assert arrived(two) == (3 * ROWS, 3 * ROWS)
     status = {one.name: one for one in two.status().destinations}
     assert (status["arthur"].held, status["arize"].held) == (0, 1)
     assert str(status["arize"].mark) < str(status["arthur"].mark)

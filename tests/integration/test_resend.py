@@ -136,7 +136,7 @@ def test_who_sent_again_and_why_is_in_the_history(world: World) -> None:
         (entry,) = ledger.reports.audit("flights")
     assert (entry.who, entry.why) == ("a test", "the platform had an accident")
     assert entry.what == "reopened slice 1 of inferences at arthur"
-    assert entry.new == "1 rows are not there and are sent again"
+    assert entry.new == "1 rows are sent again"
 
 
 def test_a_resend_that_dies_is_finished_by_the_next_run(world: World) -> None:

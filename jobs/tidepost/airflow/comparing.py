@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tidepost.airflow.asked import Asked
 from tidepost.airflow.telling import Teller, compared
 from tidepost.airflow.world import Opened
 from tidepost.comparing.reconcile import Reconciled, Reconciling, Scope
-from tidepost.comparing.resend import reopen
+from tidepost.comparing.resend import askable, reopen
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.errors import Differs, Misconfigured
 from tidepost.ledger.owner import this_person
+from tidepost.ports import Destination
 from tidepost.ranges import Range
 from tidepost.run import registered
 from tidepost.texts import count
@@ -19,11 +21,12 @@ from tidepost.texts import count
 
 def compare(it: Opened, start: str | None, end: str | None, *, by_event: bool, tell: Teller) -> dict[str, Any]:
     """Compare all sides and return the counts. Raises Differs where rows are lost, missing or doubled."""
-    result = _reconciled(it, scope_of(it.world.source.cursor(), start, end, by_event=by_event), source=True)
+    scope = scope_of(it.world.source.cursor(), start, end, by_event=by_event)
+    result = _reconciled(it, scope, it.world.destinations, source=True)
     tell.tell(f"{it.job.name}: compared\n{compared(result)}")
     total = result.total
     there = {
-        name: {each: getattr(one, each) for each in ("arrived", "in_flight", "held", "lost", "doubled")}
+        name: {each: getattr(one, each) for each in ("arrived", "taken", "in_flight", "held", "lost", "doubled")}
         for name, one in total.there.items()
     }
     if not result.agrees:
@@ -41,7 +44,7 @@ def compare(it: Opened, start: str | None, end: str | None, *, by_event: bool, t
 def open_again(it: Opened, what: Asked, tell: Teller) -> tuple[int, ...]:
     """Open again what a platform lost; with a dry run only tell of it. Returns the cuts of what was opened."""
     scope = scope_of(it.world.source.cursor(), what.start, what.end, by_event=what.by_event)
-    result = _reconciled(it, scope, source=False)
+    result = _reconciled(it, scope, askable(it.job, it.world.destinations), source=False)
     lost = {name: dict(of) for name, of in result.lost.items() if of}
     for name, of in lost.items():
         would = "would be" if what.dry_run else "are"
@@ -74,11 +77,11 @@ def scope_of(kind: CursorKind, start: str | None, end: str | None, *, by_event: 
     return Scope(cursor=Range(first, last))
 
 
-def _reconciled(it: Opened, scope: Scope, *, source: bool) -> Reconciled:
+def _reconciled(it: Opened, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:
     stream = it.stream
     if stream is None:
         raise Misconfigured(f"{it.job.name} never ran", hint=f"Trigger a run of {it.job.name} first.")
     registered(it.world)
     with it.world.engine.connect() as connection:
         comparing = Reconciling(it.world, it.ledger, stream, connection)
-        return comparing.reconcile(scope, it.world.destinations, source=source)
+        return comparing.reconcile(scope, destinations, source=source)

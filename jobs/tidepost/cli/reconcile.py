@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tidepost.comparing.compare import Difference
     from tidepost.comparing.reconcile import Bucket, Reconciled, Reconciling, Scope
     from tidepost.cursor import CursorKind
+    from tidepost.ports import Destination
     from tidepost.run import Outcome
     from tidepost.world import World
 
@@ -45,6 +46,10 @@ class By(StrEnum):
 
 From = Annotated[str | None, typer.Option("--from", metavar="START", help="Where the range starts.")]
 To = Annotated[str | None, typer.Option("--to", metavar="END", help="Where it ends; not part of it.")]
+OnlyAt = Annotated[
+    str | None,
+    typer.Option("--destination", metavar="NAME", help="Only this destination. Default: all of the job."),
+]
 ByWhat = Annotated[By, typer.Option("--by", help="What the range is of: the cursor, or the inferences' own time.")]
 
 
@@ -52,7 +57,7 @@ ByWhat = Annotated[By, typer.Option("--by", help="What the range is of: the curs
     "reconcile",
     example="tidepost reconcile flights\n"
     "tidepost reconcile flights --from 2013-01-03 --to 2013-01-05 --by event --every hour\n"
-    "tidepost reconcile flights --repair\n"
+    "tidepost reconcile flights --destination arthur --repair\n"
     "tidepost reconcile flights --stream ground_truth",
 )
 def reconcile(
@@ -63,6 +68,7 @@ def reconcile(
     end: To = None,
     by: ByWhat = By.CURSOR,
     every: Annotated[Every, typer.Option(help="Count by hour or by day of the inferences' time.")] = Every.DAY,
+    destination: OnlyAt = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the numbers there: .parquet, .json or .csv.")
     ] = None,
@@ -79,15 +85,16 @@ def reconcile(
 ) -> int:
     """Compare every row of the source with what was published and what has arrived.
 
-    Shows for each hour or day how many rows are where, and the ids that differ. Only reads, unless --repair is given:
-    then it asks, and sends what is lost or missing. Ends with 7 where rows are lost, missing or doubled.
+    Shows for each hour or day how many rows are where, and the ids that differ; of a destination that cannot be
+    asked, what it took. Only reads, unless --repair is given: then it asks, and sends what is lost or missing. Ends
+    with 7 where rows are lost, missing or doubled.
     """
     with reconciling(session, job, every, now, stream=stream) as found:
         if found is None:
             raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
         world, kind, it = found
-        scope = scope_of(kind, start, end, by)
-        result = it.reconcile(scope, world.destinations)
+        scope, chosen = scope_of(kind, start, end, by), at(world, destination)
+        result = it.reconcile(scope, chosen)
         document = _document(job, kind, result, it.differences() if session.as_json else ())
         if not session.as_json:
             write(rendered(*_text(job, kind, result, it)))
@@ -95,18 +102,19 @@ def reconcile(
         if repair and _asked(job, result, yes=yes):
             outcomes = _repaired(session, it, result)
             repaired = _told(outcomes)
-            result = it.reconcile(scope, world.destinations)
+            result = it.reconcile(scope, chosen)
             document = _document(job, kind, result, it.differences() if session.as_json else ())
             if not session.as_json:
                 write(rendered(_summary(job, repaired), *_text(job, kind, result, it)))
             for each in [error for one in outcomes for error in one.errors]:
                 show(told(each, verbose=session.verbose), as_json=False)
         _write_files(it, out, ids)
-        project, at = session.project(), world.clock()
-        of = None if stream == "inferences" else covered(project, project.job(job), it.ledger, at)
+        project = session.project()
+        of = None if stream == "inferences" else covered(project, project.job(job), it.ledger, world.clock())
         if of is not None and not session.as_json:
             write(rendered("", *coverage_text(of)))
-    failure = _failure(job, result, "" if stream == "inferences" else f" --stream {stream}")
+    where = "" if destination is None else f" --destination {destination}"
+    failure = _failure(job, result, where + ("" if stream == "inferences" else f" --stream {stream}"))
     more = {} if repaired is None else {"repaired": repaired}
     if of is not None:
         more["coverage"] = asdict(of)
@@ -147,6 +155,15 @@ def reconciling(
             registered(world)  # another model would show everything as lost
             it = Reconciling(world, ledger, known, connection, "hour" if every == "hour" else "day")
             yield world, world.source.cursor(), it
+
+
+def at(world: World, destination: str | None) -> list[Destination]:
+    """The destination of that name, or all. Raises Misconfigured where there is none."""
+    found = [one for one in world.destinations if destination in (None, one.name)]
+    if not found:
+        names = ", ".join(one.name for one in world.destinations)
+        raise Misconfigured(f"{world.job.name} has no destination {destination!r}", hint=f"It has: {names}")
+    return found
 
 
 def scope_of(kind: CursorKind, start: str | None, end: str | None, by: By) -> Scope:
@@ -234,8 +251,11 @@ _HERE: Final = (
     *("source", "gone", "published", "duplicates", "superseded", "conflicts", "rejected", "unmatched", "orphans"),
     *("waiting", "missing"),
 )
-_THERE: Final = ("arrived", "replaced", "in_flight", "held", "refused", "skipped", "lost", "doubled", "others")
-_ALWAYS: Final = ("source", "published", "duplicates", "conflicts", "rejected", "held", "in_flight", "arrived")
+_THERE: Final = (
+    *("arrived", "taken", "replaced", "in_flight", "held", "refused", "skipped"),
+    *("lost", "doubled", "others"),
+)
+_ALWAYS: Final = ("source", "published", "duplicates", "conflicts", "rejected", "held", "in_flight")
 
 
 def _text(job: str, kind: CursorKind, result: Reconciled, it: Reconciling) -> Iterator[RenderableType]:
@@ -247,12 +267,16 @@ def _text(job: str, kind: CursorKind, result: Reconciled, it: Reconciling) -> It
     yield f"{job}: the source from {ends[0]} to {ends[1]}, by {it.every} of the {whose}' time"
     here = [name for name in _HERE if name in _ALWAYS or getattr(result.total.here, name)]
     for name, total in result.total.there.items():
-        there = [each for each in _THERE if each in _ALWAYS or getattr(total, each)]
+        asked = name not in result.taken
+        always = (*_ALWAYS, "arrived" if asked else "taken")
+        there = [each for each in _THERE if each in always or getattr(total, each)]
         heads = [f"#{each.replace('_', ' ')}" for each in (*here, *there)]
         rows = [(_start(one, it.every), *_cells(one, name, here, there)) for one in result.buckets]
         yield ""
         yield table((it.every, *heads), rows, total=("total", *_cells(result.total, name, here, there)))
-        yield f"at {name}"
+        yield f"at {name}" if asked else f"at {name}, which cannot be asked: taken is what it accepted"
+        if result.unnamed.get(name):
+            yield f"  of these it refused {count(result.unnamed[name], 'row')}, and did not say which"
     for reason, rejected in result.reasons.items():
         yield f"  rejected: {rejected:,} {reason}"
     yield from _differing(it)
@@ -297,6 +321,7 @@ def _document(job: str, kind: CursorKind, result: Reconciled, differing: Any) ->
         if result.cursor is None
         else {"start": kind.format(result.cursor.start), "end": kind.format(result.cursor.end)},
         "agrees": result.agrees,
+        "unnamed": dict(result.unnamed),
         "total": _numbers(result.total),
         "reasons": dict(result.reasons),
         "buckets": [{"start": _instant(one.start) or None, **_numbers(one)} for one in result.buckets],

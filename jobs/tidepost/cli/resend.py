@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -10,7 +10,7 @@ from tidepost.cli.command import JobName, Now, OfStream, command
 from tidepost.cli.failures import code_of, document_of, show, told
 from tidepost.cli.ledger import Yes, confirmed
 from tidepost.cli.output import count
-from tidepost.cli.reconcile import By, ByWhat, From, To, reconciling, scope_of
+from tidepost.cli.reconcile import By, ByWhat, From, OnlyAt, To, at, reconciling, scope_of
 from tidepost.cli.session import Session
 from tidepost.cli.stopping import stoppable
 from tidepost.errors import Misconfigured
@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from tidepost.run import Outcome
 
 
+_WHY: Final = "rows are not there any more"
+_WHY_BLIND: Final = "everything goes again, without asking"
+
+
 @command(
     "resend",
-    example="tidepost resend flights --slice 12\ntidepost resend flights --from 2013-01-03 --to 2013-01-05 --yes",
+    example="tidepost resend flights --slice 12\n"
+    "tidepost resend flights --from 2013-01-03 --to 2013-01-05 --yes\n"
+    "tidepost resend flights --destination arize --blind --slice 12",
 )
 def resend(
     session: Session,
@@ -36,10 +42,8 @@ def resend(
     start: From = None,
     end: To = None,
     by: ByWhat = By.CURSOR,
-    destination: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this destination. Default: all of the job.")
-    ] = None,
-    why: Annotated[str, typer.Option(metavar="TEXT", help="For the record: why.")] = "rows are not there any more",
+    destination: OnlyAt = None,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="For the record: why.")] = "",
     blind: Annotated[bool, typer.Option("--blind", help="Send without asking first, where repeats merge.")] = False,
     yes: Yes = False,
     now: Now = None,
@@ -48,45 +52,43 @@ def resend(
     """Send again what a platform lost.
 
     Asks it for the ids of what had arrived, shows what is not there, and sends exactly that: from the staged files,
-    or, where these were purged, staged again from the source with the same ids and content.
+    or, where these were purged, staged again from the source with the same ids and content. With --blind, everything
+    that was accepted goes again, for a platform that cannot be asked.
     """
-    if blind:
-        raise Misconfigured(
-            "--blind is not possible: arthur keeps both copies of a repeat, or refuses it; it does not merge them",
-            safe="Nothing was sent.",
-            hint=f"Without it, only what is not there is sent:  tidepost resend {job}",
-        )
+    from tidepost.comparing.resend import askable, mergeable  # noqa: PLC0415 - these bring the whole engine along
+
     if sequence is not None and start is not None:
         raise Misconfigured("--slice and --from, --to do not go together")
     with reconciling(session, job, "day", now, stream=stream) as found:
         if found is None:
             raise Misconfigured(f"{job} never ran", hint=f"tidepost run {job}")
         world, kind, it = found
-        asked = [one for one in world.destinations if destination in (None, one.name)]
-        if not asked:
-            names = ", ".join(one.name for one in world.destinations)
-            raise Misconfigured(f"{job} has no destination {destination!r}", hint=f"It has: {names}")
+        asked = (mergeable if blind else askable)(world.job, at(world, destination))
         scope = _scope(it.ledger, it.stream, sequence) if sequence is not None else scope_of(kind, start, end, by)
         result = it.reconcile(scope, asked, source=False)
-        lost = {name: dict(of) for name, of in result.lost.items() if of}
+        found_there = result.taken if blind else result.lost
+        lost = {name: dict(of) for name, of in found_there.items() if of}
         rows = sum(sum(of.values()) for of in lost.values())
         if not lost:
-            session.answer(_document(job, 0, None), f"{job}: everything that had arrived is there")
+            nothing = "nothing was accepted there yet" if blind else "everything that had arrived is there"
+            session.answer(_document(job, 0, None), f"{job}: {nothing}")
             return 0
+        how = "accepted by" if blind else "lost at"
         what = "\n".join(
-            f"{job}: {count(sum(of.values()), 'row')} of {count(len(of), 'slice')} lost at {name} would be sent again"
+            f"{job}: {count(sum(of.values()), 'row')} of {count(len(of), 'slice')} {how} {name} would be sent again"
             for name, of in lost.items()
         )
         if not confirmed(what, "Send them?", yes=yes):
             session.answer(_document(job, rows, None), "nothing was sent")
             return 0
-        outcome = _sent(session, it, lost, why)
+        outcome = _sent(session, it, lost, why or (_WHY_BLIND if blind else _WHY))
     for error in outcome.errors:
         show(told(error, verbose=session.verbose), as_json=False)
     worst = outcome.worst()
+    became = "went again" if blind else "were lost"
     session.answer(
         {**_document(job, rows, outcome), **({} if worst is None else {"error": document_of(worst)})},
-        f"{job}: {count(rows, 'row')} were lost; all of their slices have arrived again"
+        f"{job}: {count(rows, 'row')} {became}; all of their slices have arrived again"
         if worst is None and not outcome.held
         else f"{job}: not everything has arrived again; tidepost status {job} shows what is left",
     )

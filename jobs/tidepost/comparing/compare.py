@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from tidepost.cursor import UUIDS, CursorKind, CursorType
 from tidepost.ledger.comparing import SKIPPED
-from tidepost.model import MICROSECONDS_AN_HOUR, DeliveryState, Stream
+from tidepost.model import MICROSECONDS_AN_HOUR, DeliveryState, Proof, Stream
 from tidepost.ports import CURSOR, Destination, PartRef, Records, Relation, Staging
 from tidepost.ranges import Range, Ranges
 from tidepost.rows.index import content_of, index_of
@@ -212,9 +212,9 @@ class Comparison:
     # ------------------------------------------------------------------------------------------ destinations
 
     def ask(self, destination: Destination, stream: Stream, states: dict[int, str], *, events: Range | None) -> None:
-        """Ask a destination for its ids, and say what became of each published row there."""
+        """Ask a destination for its ids, if it shows any, and say what became of each published row there."""
         self._run(f"CREATE OR REPLACE TEMP TABLE {_T}ids (id VARCHAR, start BIGINT)")
-        for window in self._windows(events):
+        for window in self._windows(events) if destination.proof is Proof.ROWS else ():
             for ids in destination.ids(stream.name, window):
                 self._insert("ids", {"id": list(ids), "start": window.start // self.width * self.width})
         self._run(
@@ -231,7 +231,8 @@ class Comparison:
             f"INSERT INTO {_T}outcomes SELECT $destination, p.id, p.event, p.sequence, CASE "
             f"WHEN (p.sequence, p.id) IN {refused} THEN 'refused' WHEN t.id IS NOT NULL THEN 'arrived' "
             f"WHEN s.state = '{DeliveryState.HELD}' THEN 'held' WHEN s.state = '{SKIPPED}' THEN 'skipped' "
-            f"WHEN s.state = '{DeliveryState.CLOSED}' THEN 'lost' ELSE 'in_flight' END, coalesce(t.copies, 0) "
+            f"WHEN s.state = '{DeliveryState.CLOSED}' THEN '{unshown(destination)}' ELSE 'in_flight' END, "
+            f"coalesce(t.copies, 0) "
             f"FROM {_T}published AS p LEFT JOIN {_T}shown AS t ON p.id = t.id "
             f"LEFT JOIN {_T}states AS s ON p.sequence = s.sequence WHERE p.inside",
             name,
@@ -311,13 +312,13 @@ class Comparison:
         )
         return {str(reason): int(rows) for reason, rows in self._all(sql)}
 
-    def lost(self, destination: str) -> dict[int, int]:
-        """Slice → rows of it that are lost at a destination."""
+    def by_slice(self, destination: str, what: str) -> dict[int, int]:
+        """Slice → rows of it of which something, such as lost, became at a destination."""
         sql = (
-            f"SELECT sequence, count(*) FROM {_T}outcomes WHERE destination = $destination AND what = 'lost' "
+            f"SELECT sequence, count(*) FROM {_T}outcomes WHERE destination = $destination AND what = $what "
             f"GROUP BY sequence ORDER BY sequence"
         )
-        return {int(sequence): int(rows) for sequence, rows in self._all(sql, destination=destination)}
+        return {int(one): int(rows) for one, rows in self._all(sql, destination=destination, what=what)}
 
     def missing(self, scanned: Ranges) -> Ranges:
         """Where in the cursor missing rows are: few ranges, within what was scanned."""
@@ -416,6 +417,11 @@ DIFFERING: Final = (
 )
 NUMBERS: Final = f"SELECT * REPLACE (make_timestamptz(start) AS start) FROM {_T}numbers"
 """What is written to files."""
+
+
+def unshown(destination: Destination) -> str:
+    """What a row is that a destination does not show, though its delivery is closed."""
+    return "lost" if destination.proof is Proof.ROWS else "taken"
 
 
 def _floor(column: str, width: int) -> str:

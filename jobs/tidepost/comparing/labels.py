@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from tidepost.comparing.compare import Comparison
+from tidepost.comparing.compare import Comparison, unshown
 from tidepost.cursor import DAY as NANOSECONDS_A_DAY
 from tidepost.cursor import CursorType
 from tidepost.delivery.labelled import equal_to
 from tidepost.labels.holding import Held
 from tidepost.labels.joining import values_of
 from tidepost.labels.versions import load_versions, value_of
-from tidepost.model import DeliveryState, Stream
+from tidepost.model import DeliveryState, Proof, Stream
 from tidepost.planning.lookback import labelled
 from tidepost.ports import CURSOR, Destination, PartRef, Records, Relation, Staging
 from tidepost.ranges import Range, Ranges
@@ -163,13 +163,13 @@ class LabelComparison(Comparison):
         )
 
     def ask(self, destination: Destination, stream: Stream, states: dict[int, str], *, events: Range | None) -> None:
-        """Ask a destination for its labels, and say what became of each version there. Of purged files the values
-        are not known: there an id that is shown counts."""
+        """Ask a destination for its labels, if it shows any, and say what became of each version there. Of purged
+        files the values are not known: there an id that is shown counts."""
         self._run(f"CREATE OR REPLACE TEMP TABLE {_T}ids (id VARCHAR, start BIGINT)")
         self._run(f"DELETE FROM {_T}equal")
         described = self._all(f"DESCRIBE {_T}staged")
         names = [str(row[0]) for row in described if row[0] not in (ID, "sequence")]
-        for window in self._windows(events):
+        for window in self._windows(events) if destination.proof is Proof.ROWS else ():
             for table in destination.labels(window):
                 self._shown(table, names, window)
         self._run(
@@ -188,7 +188,8 @@ class LabelComparison(Comparison):
             f"WHEN equal AND place >= coalesce(max(place) FILTER ({closed}) OVER every, 0) THEN 'arrived' "
             f"WHEN state = '{DeliveryState.HELD}' THEN 'held' WHEN state = 'skipped' THEN 'skipped' "
             f"WHEN state = '{DeliveryState.CLOSED}' AND place < max(place) FILTER (({closed}) OR equal) OVER every "
-            f"THEN 'replaced' WHEN state = '{DeliveryState.CLOSED}' THEN 'lost' ELSE 'in_flight' END, "
+            f"THEN 'replaced' WHEN state = '{DeliveryState.CLOSED}' THEN '{unshown(destination)}' "
+            f"ELSE 'in_flight' END, "
             f"CASE WHEN id IN (SELECT id FROM {_T}shown) THEN 1 ELSE 0 END FROM ("
             f"SELECT v.*, s.state, (v.sequence, v.id) IN (SELECT (sequence, id) FROM {_T}equal) AS equal, "
             f"(v.sequence, v.id) IN (SELECT (sequence, id) FROM {_T}refused WHERE destination = $destination) "

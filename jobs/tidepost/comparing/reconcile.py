@@ -2,7 +2,7 @@
 
     source + gone = published + duplicates + conflicts + rejected + waiting + missing
                     + superseded + unmatched + orphans                                 of labels
-    published     = arrived + in flight + held + refused + skipped + lost              at each destination
+    published     = arrived + taken + in flight + held + refused + skipped + lost      at each destination
                     + replaced                                                         of labels
 
 by hour or day of event time. Nothing is written, not even to the ledger. The comparison is DuckDB's, within the
@@ -70,6 +70,8 @@ class Numbers:
 class There(Numbers):
     """Published rows at one destination, each in exactly one of these but the last two: further rows there.
 
+    arrived:   shown by the destination
+    taken:     accepted by one that cannot be asked, so that nobody can say whether they are there
     in_flight: not there, and the delivery is open
     held:      not there, and the delivery waits for a person
     refused:   refused by the destination, and kept
@@ -81,6 +83,7 @@ class There(Numbers):
     """
 
     arrived: int = 0
+    taken: int = 0
     in_flight: int = 0
     held: int = 0
     refused: int = 0
@@ -93,7 +96,7 @@ class There(Numbers):
     @property
     def published(self) -> int:
         unsettled = self.in_flight + self.held + self.refused + self.skipped
-        return self.arrived + unsettled + self.lost + self.replaced
+        return self.arrived + self.taken + unsettled + self.lost + self.replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,8 @@ class Reconciled:
     cursor:  the range of the source that was read; None where it was not read
     reasons: why rows were rejected → rows
     lost:    destination → slice → rows that are lost there
+    taken:   destination that cannot be asked → slice → rows that it accepted
+    unnamed: destination that cannot be asked → of those, rows that it refused without saying which
     missing: where in the cursor missing rows are, within what was scanned
     """
 
@@ -151,6 +156,8 @@ class Reconciled:
     total: Bucket
     reasons: Mapping[str, int]
     lost: Mapping[str, Mapping[int, int]]
+    taken: Mapping[str, Mapping[int, int]]
+    unnamed: Mapping[str, int]
     missing: Ranges
 
     @property
@@ -170,8 +177,8 @@ class Reconciling:
     every: Every = "day"
 
     def reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool = True) -> Reconciled:
-        """Compare; without `source`, only what was published with what destinations show. Of several, those are left
-        out that cannot be asked, if any can.
+        """Compare; without `source`, only what was published with what destinations show. Of one that cannot be
+        asked, what it accepted counts as taken.
 
         Raises Misconfigured for a source, mapping or destination that does not fit, Retryable for one that does not
         answer, and where a file of the index is not there.
@@ -212,7 +219,6 @@ class Reconciling:
 
     def _reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:
         known = SqlComparing(self.ledger)
-        destinations = [one for one in destinations if one.proof is Proof.ROWS] or destinations
         scanned = self.ledger.plans.coverage(self.stream).scanned.get("", Ranges())
         published = self.ledger.slices.published(self.stream, None)
         slices = known.slices(self.stream)
@@ -257,7 +263,7 @@ class Reconciling:
         comparison.tell_missing(self.world.staging, self.world.records, self.stream, since)
         for one in destinations:
             comparison.ask(one, self.stream, states[one.name], events=scope.events)
-        result = self._result(comparison, cursor, [one.name for one in destinations], scanned)
+        result = self._result(comparison, cursor, destinations, scanned)
         comparison.keep_numbers(
             [_row(one, name, there) for one in result.buckets for name, there in one.there.items()]
         )
@@ -303,8 +309,9 @@ class Reconciling:
         return Range(start // hour * hour, -(-end // hour) * hour)
 
     def _result(
-        self, comparison: Comparison, cursor: Range | None, names: Sequence[str], scanned: Ranges
+        self, comparison: Comparison, cursor: Range | None, destinations: Sequence[Destination], scanned: Ranges
     ) -> Reconciled:
+        names = [one.name for one in destinations]
         here = comparison.counted_here()
         there = {name: comparison.counted_there(name) for name in names}
         starts = {*here, *(start for each in there.values() for start in each)}
@@ -321,14 +328,23 @@ class Reconciling:
             Here(**_summed(Here.names(), [one.here for one in buckets])),
             {name: There(**_summed(There.names(), [one.there[name] for one in buckets])) for name in names},
         )
+        silent = [one.name for one in destinations if one.proof is not Proof.ROWS]
+        taken = {name: comparison.by_slice(name, "taken") for name in silent}
         return Reconciled(
             cursor,
             buckets,
             total,
             comparison.reasons(),
-            {name: comparison.lost(name) for name in names},
+            {name: comparison.by_slice(name, "lost") for name in names},
+            taken,
+            {name: self._unnamed(name, slices) for name, slices in taken.items()},
             comparison.missing(scanned),
         )
+
+    def _unnamed(self, destination: str, slices: Mapping[int, int]) -> int:
+        """Rows of closed slices that a destination refused by number alone."""
+        refused = SqlComparing(self.ledger).left_out(self.stream, destination)
+        return sum(rows for sequence, rows in refused.items() if sequence in slices)
 
 
 def _row(one: Bucket, name: str, there: There) -> dict[str, object]:

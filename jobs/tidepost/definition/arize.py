@@ -114,6 +114,8 @@ class ArizeDefinition(Section):
 
     shared: ClassVar[bool] = False
     """Nothing is counted at Arize, so it does not matter who else writes there."""
+    merges: ClassVar[bool] = True
+    """A row that comes again takes the place of the one that is there, by its prediction id."""
 
     @model_validator(mode="after")
     def _one_label(self) -> Self:

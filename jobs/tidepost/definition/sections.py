@@ -319,6 +319,8 @@ class ArthurDefinition(Section):
 
     request_rows: ClassVar[int | None] = None
     """A request is a file, however many rows it has."""
+    merges: ClassVar[bool] = False
+    """A row that comes again is refused, or is there twice."""
 
     @property
     def model_name(self) -> str:

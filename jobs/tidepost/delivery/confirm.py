@@ -241,6 +241,9 @@ class Confirmer:
         """Close a delivery by what was answered to it, as there is nothing to ask. True where it is done with."""
         if silent(parcel):
             return self._unheard(parcel)
+        if any(parcel.old(sends[-1]) for part in parcel.slice.parts if (sends := parcel.of(part, SendForm.FILE))):
+            self._again(parcel, "sent again without asking, as a person wanted")
+            return False
         doubt, failed = disbelieved(parcel), parcel.failed
         if doubt:
             self.hold(parcel, doubt)

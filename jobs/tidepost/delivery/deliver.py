@@ -175,8 +175,9 @@ class Courier:
             return True
         # Where single rows can be asked for, what did not arrive goes row by row. Elsewhere files that were refused,
         # and those that nobody knows of, go again as such, once that was decided: until then the delivery is held.
-        decided = (SendState.REFUSED, SendState.UNKNOWN)
-        return self.destination.proof is not Proof.ROWS and sends[-1].state in decided
+        # So do all files of a delivery that was opened again.
+        decided = sends[-1].state in (SendState.REFUSED, SendState.UNKNOWN) or parcel.old(sends[-1])
+        return self.destination.proof is not Proof.ROWS and decided
 
     def _send(self, parcel: Parcel, part: Part) -> None:
         files = parcel.of(part, SendForm.FILE)

@@ -67,6 +67,17 @@ class SqlComparing:
         with self._database.read() as connection:
             return {row.sequence: row.closed_at for row in connection.execute(chosen)}
 
+    def left_out(self, stream: Stream, destination: str) -> dict[int, int]:
+        """Slice → rows of its closed delivery that did not arrive, where there are any."""
+        chosen = select(deliveries.c.sequence, deliveries.c.rows - deliveries.c.arrived).where(
+            deliveries.c.stream == stream.id,
+            deliveries.c.destination == destination,
+            deliveries.c.state == DeliveryState.CLOSED,
+            deliveries.c.arrived < deliveries.c.rows,
+        )
+        with self._database.read() as connection:
+            return {int(sequence): int(rows) for sequence, rows in connection.execute(chosen)}
+
     def delivery(self, stream: Stream, destination: str, sequence: int) -> Delivery:
         """One delivery as it is now."""
         this = and_(

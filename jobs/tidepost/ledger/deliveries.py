@@ -240,7 +240,7 @@ class SqlDeliveries:
                     "who": who,
                     "what": f"reopened slice {sequence} of {stream.name} at {destination}",
                     "old": f"closed, {row.arrived} of {row.rows} rows arrived",
-                    "new": f"{rows} rows are not there and are sent again",
+                    "new": f"{rows} rows are sent again",
                     "why": why,
                 }
                 connection.execute(insert(audit).values(entry))

@@ -151,6 +151,7 @@ def _lines(of: Found, dags: Mapping[str, Dag], now: float) -> Iterator[Line]:
 
 def _line(job: str, dag: Dag | None, stream: StreamStatus, to: DestinationStatus, now: float) -> Line:
     care, state = _state(stream, to)
+    late = 0 if to.removed else stream.late_rows
     open_there = to.open + stream.open_cuts if to.sends else to.open
     held_first = sorted(to.waiting, key=lambda one: (one.state is not DeliveryState.HELD, one.sequence))
     return Line(
@@ -162,13 +163,13 @@ def _line(job: str, dag: Dag | None, stream: StreamStatus, to: DestinationStatus
         stream=stream.name.replace("_", " "),
         destination=to.name,
         mark=short(to.mark) if to.mark else "",
-        lag="" if to.lag is None else f"{span(to.lag)} behind",
+        lag="" if to.lag is None or to.removed else f"{span(to.lag)} behind",
         arrived=to.arrived,
         open=open_there,
         held=to.held,
-        rejects=stream.rejects + to.refused,
-        late=stream.late_rows,
-        too_late=stream.too_late is not None,
+        rejects=to.refused + (0 if to.removed else stream.rejects),
+        late=late,
+        too_late=bool(late) and stream.too_late is not None,
         ran=_moment(stream.last_run_at, now),
         closed=_moment(to.last_closed_at, now),
         waiting=tuple(held_first[:MOST]),
@@ -192,8 +193,9 @@ def _state(stream: StreamStatus, to: DestinationStatus) -> tuple[Care, str]:
 def _notes(job: str, stream: StreamStatus, to: DestinationStatus) -> Iterator[Note]:
     look = f"tidepost rejects {job}"
     if to.removed:
-        yield Note(f"The job does not name {to.name} any more: nothing is sent there.")
-    elif to.paused is not None:
+        yield Note(f"The job does not name {to.name} any more: nothing is sent there, and nothing waits for it.")
+        return
+    if to.paused is not None:
         why = f": {to.paused.why}" if to.paused.why else ""
         yield Note(
             f"Paused by {to.paused.who}, {instant(to.paused.at)}{why}.",
@@ -226,20 +228,15 @@ def _moment(seconds: float | None, now: float) -> Moment | None:
 
 
 def _tiles(reading: Reading, lines: list[Line]) -> Iterator[Tile]:
-    destinations = [
-        (found.name, to)
-        for found in reading.jobs
-        if found.status is not None
-        for stream in found.status.streams
-        for to in stream.destinations
-    ]
+    streams = [(found.name, one) for found in reading.jobs if found.status for one in found.status.streams]
+    destinations = [(name, to) for name, stream in streams for to in stream.destinations]
     broken = sum(line.care is Care.BROKEN for line in lines)
-    held = sum(line.held for line in lines)
+    held = sum(stream.held for _, stream in streams)
     yield Tile("jobs", f"{len(reading.jobs) + len(reading.broken):,}")
     yield Tile("not readable", f"{broken:,}", Care.BROKEN if broken else Care.FINE)
     yield Tile("held for a person", f"{held:,}", Care.HELD if held else Care.FINE)
-    yield Tile("open", f"{sum(line.open for line in lines):,}")
-    lags = [(to.lag, name) for name, to in destinations if to.lag is not None]
+    yield Tile("open", f"{sum(stream.open for _, stream in streams):,}")
+    lags = [(to.lag, name) for name, to in destinations if to.lag is not None and to.sends]
     if lags:
         lag, name = max(lags)
         yield Tile("furthest behind", span(lag), of=name)
