@@ -148,7 +148,7 @@ def test_an_hour_without_the_platform_costs_labels_nothing_but_time(tmp_path: Pa
             expected.update({f"r{n:06d}": late for n, late in due.items()})
             time.sleep(600)
             try:
-                errors.extend(type(one.worst()) for one in run_both(world) if one.worst() is not None)
+                errors.extend(type(error) for one in run_both(world) if (error := one.worst()) is not None)
             except Retryable as error:
                 errors.append(type(error))
 
