@@ -70,6 +70,7 @@ def test_labels_come_by_files_alone(dropped: World, tidepost: Shell) -> None:
     told = tidepost.here("reconcile", *of, "--json").document
     assert (told["agrees"], told["total"]["gone"], told["total"]["published"]) == (True, 5, 5)
     assert (told["total"]["at"]["arthur"]["arrived"], told["total"]["at"]["arthur"]["replaced"]) == (4, 1)
+    assert "what was published, by day of the labels' time" in tidepost.here("reconcile", *of).out
     assert "by files alone" in tidepost.here("validate", "flights").out
     assert tidepost.here("plan", *of, "--now", NOW_TEXT, "--json").document["cuts"] == []
 

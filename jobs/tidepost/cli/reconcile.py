@@ -239,20 +239,27 @@ _ALWAYS: Final = ("source", "published", "duplicates", "conflicts", "rejected", 
 
 
 def _text(job: str, kind: CursorKind, result: Reconciled, it: Reconciling) -> Iterator[RenderableType]:
-    if result.cursor is None:
+    if result.cursor is None and not result.buckets:
         yield f"{job}: nothing was scanned yet"
         return
-    ends = (short(kind.format(result.cursor.start)), short(kind.format(result.cursor.end)))
+    what = "what was published"
+    if result.cursor is not None:
+        ends = (short(kind.format(result.cursor.start)), short(kind.format(result.cursor.end)))
+        what = f"the source from {ends[0]} to {ends[1]}"
     whose = "inferences" if it.stream.name == "inferences" else "labels"
-    yield f"{job}: the source from {ends[0]} to {ends[1]}, by {it.every} of the {whose}' time"
+    yield f"{job}: {what}, by {it.every} of the {whose}' time"
     here = [name for name in _HERE if name in _ALWAYS or getattr(result.total.here, name)]
-    for name, total in result.total.there.items():
-        there = [each for each in _THERE if each in _ALWAYS or getattr(total, each)]
+    for name, total in result.total.there.items() or [("", None)]:
+        there = [each for each in _THERE if total is not None and (each in _ALWAYS or getattr(total, each))]
         heads = [f"#{each.replace('_', ' ')}" for each in (*here, *there)]
         rows = [(_start(one, it.every), *_cells(one, name, here, there)) for one in result.buckets]
         yield ""
         yield table((it.every, *heads), rows, total=("total", *_cells(result.total, name, here, there)))
-        yield f"at {name}"
+        if name:
+            yield f"at {name}"
+    for one in it.world.destinations:
+        if one.name not in result.total.there:
+            yield f"{one.name} cannot be asked what arrived: its deliveries close by what it answered"
     for reason, rejected in result.reasons.items():
         yield f"  rejected: {rejected:,} {reason}"
     yield from _differing(it)

@@ -170,8 +170,8 @@ class Reconciling:
     every: Every = "day"
 
     def reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool = True) -> Reconciled:
-        """Compare; without `source`, only what was published with what destinations show. Of several, those are left
-        out that cannot be asked, if any can.
+        """Compare; without `source`, only what was published with what destinations show. Those that cannot be asked
+        are left out; where none can, the source is compared with what was published.
 
         Raises Misconfigured for a source, mapping or destination that does not fit, Retryable for one that does not
         answer, and where a file of the index is not there.
@@ -212,7 +212,8 @@ class Reconciling:
 
     def _reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:
         known = SqlComparing(self.ledger)
-        destinations = [one for one in destinations if one.proof is Proof.ROWS] or destinations
+        told = [one for one in destinations if one.proof is Proof.ROWS]
+        destinations = told if told or source else destinations  # who is asked and cannot tell says so
         scanned = self.ledger.plans.coverage(self.stream).scanned.get("", Ranges())
         published = self.ledger.slices.published(self.stream, None)
         slices = known.slices(self.stream)
@@ -259,7 +260,11 @@ class Reconciling:
             comparison.ask(one, self.stream, states[one.name], events=scope.events)
         result = self._result(comparison, cursor, [one.name for one in destinations], scanned)
         comparison.keep_numbers(
-            [_row(one, name, there) for one in result.buckets for name, there in one.there.items()]
+            [
+                _row(one, name, there)
+                for one in result.buckets
+                for name, there in (one.there.items() if destinations else (("", There()),))
+            ]
         )
         return result
 

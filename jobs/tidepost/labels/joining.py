@@ -13,8 +13,8 @@
 | none was published, or another one that became known before it   | published                                      |
 
 Where several inferences have its id, a label belongs to the newest that is not after its ground-truth timestamp, or
-else to the oldest, of those within the smallest of `REACHES`. A platform knows ids alone, so all labels of the id that
-such inferences have are its history.
+else to the oldest, of those within the smallest of `REACHES`. A platform knows ids alone, so the labels of all that
+are found there are its history.
 
 Works on the finished files in the scratch folder, as `repeats.py` does for inferences.
 """
