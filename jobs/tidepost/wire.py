@@ -214,11 +214,20 @@ def files_alone(
     """The source of labels that come by files alone. `stream`: theirs, as the ledger has it now; `records` hold the
     files that were named by hand."""
     from tidepost.labels.dropping import every_registered  # noqa: PLC0415
+    from tidepost.rows.recast import ZONED  # noqa: PLC0415
     from tidepost.sources.alone import FilesAlone  # noqa: PLC0415
 
     def known() -> Mapping[str, str]:
         found = stream()
         return found.columns if found.pinned else {}
+
+    def staged() -> Mapping[str, str]:
+        pinned, time = stream().pinned, job.mapping.inference_timestamp
+        if not pinned:
+            return {}
+        found = dict.fromkeys(job.mapping.partner_inference_id.columns, "VARCHAR")
+        found[time.column] = ZONED if time.timezone is None else "TIMESTAMP"
+        return found | {one.column: pinned[one.name] for one in job.labels if one.name in pinned}
 
     needed = [*job.mapping.keys, *(one.column for one in job.labels if not one.optional)]
     return FilesAlone(
@@ -228,6 +237,7 @@ def files_alone(
         needed=tuple(dict.fromkeys(needed)),
         named=lambda: () if records is None else every_registered(records, stream()),
         known=known,
+        staged=staged,
     )
 
 

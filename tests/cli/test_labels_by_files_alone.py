@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from tests.cli.conftest import NOW_TEXT, Shell
 from tests.integration.test_labels_files import MORNING, drop, line
+from tests.integration.test_rebuild import lose, rebuilt
 from tests.labels import (
     LANDED,
     label,
@@ -54,6 +55,8 @@ def test_labels_come_by_files_alone(dropped: World, tidepost: Shell) -> None:
     assert (outcome.tally.published, outcome.tally.duplicates) == (1, 1)
     for path in (dropped.root / "drops").iterdir():
         path.unlink()  # nothing needs them any more
+    lose(dropped.root)
+    rebuilt(dropped.root)
     dropped.log("late", rows(1, first=20, at=LANDED))
     _, outcome = run_both(dropped)
     assert (said(outcome), outcome.tally.published) == ("", 1)
@@ -65,7 +68,8 @@ def test_labels_come_by_files_alone(dropped: World, tidepost: Shell) -> None:
     truth = told["streams"][1]
     assert (truth["rows"], truth["frontier"], truth["destinations"][0]["mark"]) == (5, None, None)
     assert (told["coverage"]["days"][0]["labelled"], told["coverage"]["held"]) == (4, 0)
-    assert "a.csv" in tidepost.here("status", "flights", "--now", NOW_TEXT).out
+    text = tidepost.here("status", "flights", "--now", NOW_TEXT).out
+    assert "a.csv" in text
     of = ("flights", "--stream", "ground_truth")
     told = tidepost.here("reconcile", *of, "--json").document
     assert (told["agrees"], told["total"]["gone"], told["total"]["published"]) == (True, 5, 5)
@@ -84,4 +88,7 @@ def test_labels_come_by_files_alone(dropped: World, tidepost: Shell) -> None:
     outcome = run_labels(dropped)
     assert (said(outcome), outcome.tally.published, outcome.tally.superseded) == ("", 1, 1), "a source may come later"
     dropped.define(ground_truth={"source": None, "cursor": None})
-    assert (said(run_labels(dropped)), shown(dropped)["r000004"]) == ("", 4)
+    elsewhere = dropped.root / "elsewhere.csv"
+    elsewhere.write_text(f"id,late,landed_at\n{line(5, 5)}\n")
+    tidepost.here("ground-truth", "flights", str(elsewhere), "--now", NOW_TEXT)
+    assert (shown(dropped)["r000004"], shown(dropped)["r000005"]) == (4, 5)

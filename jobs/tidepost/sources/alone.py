@@ -28,6 +28,7 @@ class FilesAlone:
     named:  files that somebody named by hand, beside those that `drops` finds
     known:  the columns as the stream has them since its first slice; empty before it. A file that differs from them
             is judged by itself, and they outlive all files
+    staged: the columns that what is staged tells of, where no file is left and a rebuilt ledger does not know them
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class FilesAlone:
         needed: Sequence[str],
         named: Callable[[], Iterable[Drop]] = tuple,
         known: Callable[[], Mapping[str, str]] = dict,
+        staged: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._job, self._drops, self._engine, self._needed = job, drops, engine, tuple(needed)
-        self._named, self._known = named, known
+        self._named, self._known, self._staged = named, known, staged
 
     def columns(self) -> Mapping[str, str]:
         """See `Source.columns`. Before the first slice, those of the oldest file that can be read and has all that is
@@ -55,6 +57,9 @@ class FilesAlone:
                 columns = self._columns_of(connection, file)
                 if all(name in columns for name in self._needed):
                     return columns
+        staged = self._staged()
+        if staged:
+            return staged
         raise Misconfigured(
             f"{self._job}: none of {len(files)} files of labels can be read and has the columns "
             f"{', '.join(self._needed)}",
