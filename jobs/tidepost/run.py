@@ -105,7 +105,8 @@ def warn(world: World, notice: Notice) -> None:
 def registered(world: World) -> Stream:
     """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
     cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
-    identity = {**world.identity, "cursor": cursor}
+    # Labels that come by files alone may get a source later, which then says what its cursor is.
+    identity = world.identity if world.job.source.nowhere else {**world.identity, "cursor": cursor}
     return world.ledger.plans.stream(world.job.name, world.job.stream, identity)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from tidepost.definition.reference import resolve
 from tidepost.engine import Engine
 from tidepost.errors import Misconfigured
-from tidepost.model import StreamName
+from tidepost.model import Stream, StreamName
 
 if TYPE_CHECKING:
     from tidepost.cursor import CursorType
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tidepost.definition.project import Project
     from tidepost.definition.reference import Secret
     from tidepost.ledger.sql import SqlLedger
-    from tidepost.ports import Destination, Drops, Source, StagingArea
+    from tidepost.ports import Destination, Drops, Records, Source, StagingArea
     from tidepost.ranges import Range
     from tidepost.recovery.acts import Word
     from tidepost.s3.connection import Connection
@@ -86,10 +86,19 @@ def labels_of(world: World, env: Mapping[str, str] | None = None) -> World | Non
     labels = world.job.of_labels()
     if labels is None:
         return None
+
+    def stream() -> Stream:
+        found = world.ledger.plans.find(labels.name, StreamName.GROUND_TRUTH)
+        return found or Stream(0, labels.name, StreamName.GROUND_TRUTH)
+
     return replace(
         world,
         job=labels,
-        source=source_of(labels, world.engine, env),
+        source=(
+            files_alone(labels, world.engine, stream, env, world.records)
+            if labels.source.nowhere
+            else source_of(labels, world.engine, env)
+        ),
         identity=identity_of(labels),
         drops=drops_of(labels, env),
     )
@@ -189,7 +198,47 @@ def drops_of(job: Job, env: Mapping[str, str] | None = None) -> Drops:
 
     files = None if job.ground_truth is None else job.ground_truth.files
     s3 = s3_of(job.source.s3, env, job.where("source", "s3"))
-    return DroppedFiles(() if files is None else files.paths, None if files is None else files.format, s3)
+    if files is None:
+        return DroppedFiles((), None, s3)
+    own = s3_of(files.s3, env, job.where("ground_truth", "files", "s3"))
+    return DroppedFiles(files.paths, files.format, own or s3)
+
+
+def files_alone(
+    job: Job,
+    engine: Engine,
+    stream: Callable[[], Stream],
+    env: Mapping[str, str] | None = None,
+    records: Records | None = None,
+) -> Source:
+    """The source of labels that come by files alone. `stream`: theirs, as the ledger has it now; `records` hold the
+    files that were named by hand."""
+    from tidepost.labels.dropping import every_registered  # noqa: PLC0415
+    from tidepost.rows.recast import ZONED  # noqa: PLC0415
+    from tidepost.sources.alone import FilesAlone  # noqa: PLC0415
+
+    def known() -> Mapping[str, str]:
+        found = stream()
+        return found.columns if found.pinned else {}
+
+    def staged() -> Mapping[str, str]:
+        pinned, time = stream().pinned, job.mapping.inference_timestamp
+        if not pinned:
+            return {}
+        found = dict.fromkeys(job.mapping.partner_inference_id.columns, "VARCHAR")
+        found[time.column] = ZONED if time.timezone is None else "TIMESTAMP"
+        return found | {one.column: pinned[one.name] for one in job.labels if one.name in pinned}
+
+    needed = [*job.mapping.keys, *(one.column for one in job.labels if not one.optional)]
+    return FilesAlone(
+        job.name,
+        drops_of(job, env),
+        engine,
+        needed=tuple(dict.fromkeys(needed)),
+        named=lambda: () if records is None else every_registered(records, stream()),
+        known=known,
+        staged=staged,
+    )
 
 
 def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.airflow.running import Ran
-from tests.labels import LANDED, label, labels, of_labels, shown
+from tests.labels import LANDED, label, labels, of_labels, run_both, shown
 from tests.world import START, World, after, rows
 
 from tidepost.airflow.asked import Asked, asked
@@ -142,7 +142,7 @@ def test_labels_with_a_schedule_of_their_own_have_their_own_dag(
     assert own.task_ids == ["plan", "upload", "confirm", "follow"]
     assert (own.timetable.expression, str(own.timetable.timezone)) == ("30 4 * * *", "Europe/Berlin")
     assert [dag.deadline[0].callback.kwargs.get("stream") for dag in made.values()] == ["inferences", "ground_truth"]
-    assert list(own.params.get_param("mode").schema["enum"]) == ["incremental", "range"]
+    assert list(own.params.get_param("mode").schema["enum"]) == ["incremental", "range", "resend", "reconcile"]
     world.log("monday", rows(20))
     labels(world, "monday", [label(n, n, known=LANDED + timedelta(minutes=n)) for n in range(2)])
     world.run()
@@ -151,6 +151,50 @@ def test_labels_with_a_schedule_of_their_own_have_their_own_dag(
     assert shown(world) == {"r000000": 0}
     assert go("flights_ground_truth").state == "success"
     assert shown(world) == {"r000000": 0, "r000001": 1}
+
+
+def test_what_a_platform_lost_of_labels_is_told_of_and_sent_again(
+    world: World, go: Callable[..., Ran], run_dag: Callable[..., Ran], capfd: pytest.CaptureFixture[str]
+) -> None:
+    from airflow.sdk import DAG  # noqa: PLC0415 - the fixture makes its settings first
+
+    from tidepost.airflow import ReconcileOperator, acts, comparing  # noqa: PLC0415
+    from tidepost.airflow.world import opened  # noqa: PLC0415
+
+    world.define(destination={"loading": "1s", "poll": "1s"})
+    world.log("monday", rows(5))
+    world.run()
+    teller, here = Teller(logging.getLogger()), (str(world.root), "flights")
+    with opened(*here, stream="ground_truth", looking=True) as it:
+        assert comparing.compare(it, None, None, by_event=False, tell=teller) == {}, "labels never ran"
+    labels(world, "a", [label(n, 1) for n in range(3)])
+    drop(world, "week.csv", line(3, 5), at=START.timestamp())
+    run_both(world)
+    labels(world, "b", [label(0, 2, known=LANDED + timedelta(hours=1))])
+    run_both(world)
+    found = {"r000000": 2, "r000001": 1, "r000002": 1, "r000003": 5}
+    assert shown(world) == found
+
+    lost = ["r000000", "r000003"]
+    assert world.platform.process.lose(world.model_id, lost, stream="ground_truth") == 2
+    ran = go(conf={"mode": "reconcile"}, run_id="compared")
+    assert (ran.states["confirm"], ran.states["ground_truth.confirm"]) == ("success", "failed")
+    told = capfd.readouterr().out
+    assert "flights, ground truth: of 4 rows 2 lost at arthur" in told
+    assert "tidepost reconcile flights --stream ground_truth --repair" in told
+    assert not form(mode="resend", stream="ground_truth").concerns("inferences")
+    day = {"from": "2024-05-02T00:00:00Z", "to": "2024-05-03T00:00:00Z", "by_event": True}
+    with opened(*here, stream="ground_truth") as it:
+        for what in (form(mode="resend", dry_run=True), form(mode="resend", **day)):
+            assert acts.begin(it, what, most=500, tell=teller).done == ()
+    world.platform.process.lose(world.model_id, ["r000004"])
+    ran = go(conf={"mode": "resend"}, run_id="again")
+    assert ran.state == "success"
+    assert (shown(world), world.platform_rows()) == (found, 5)
+    with DAG("compares_labels", schedule=None) as dag:
+        ReconcileOperator(task_id="compare", job="flights", project=str(world.root), stream="ground_truth")
+    at = run_dag(dag).xcom("compare")["at"]["arthur"]
+    assert (at["arrived"], at["replaced"], at["lost"]) == (4, 1, 0)
 
 
 def form(**params: Any) -> Asked:
@@ -251,7 +295,6 @@ def test_what_a_form_cannot_say_of_labels_is_refused_at_once() -> None:
     for params in (
         {"files": ["a.csv"], "mode": "reconcile"},
         {"files": ["a.csv"], "stream": "inferences"},
-        {"mode": "resend", "stream": "ground_truth"},
         {"stream": "labels"},
     ):
         with pytest.raises(Misconfigured):

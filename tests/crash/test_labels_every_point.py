@@ -11,27 +11,31 @@ from pathlib import Path
 
 import pytest
 from tests.crash.test_every_point import Trial
+from tests.integration.test_labels_files import drop, line
 from tests.labels import LANDED, label, labels, of_labels, run_both, shown, stream_of_labels, versions_sent
 from tests.world import Platform, World, rows
 
 AT_ONCE = 3
 SAMPLE = 1 if os.environ.get("TIDEPOST_TEST_EVERY_POINT") == "1" else 50
 """Every so-many-th point, unless all are asked for."""
-EXPECTED = {"r000000": 3, "r000001": 2, "r000002": 1, "r000003": 4}
+EXPECTED = {"r000000": 3, "r000001": 2, "r000002": 7, "r000003": 4}
 
 
 class Labels(Trial):
-    """A world in which the next run uploads an inference whose label is held, and a label that replaces another."""
+    """A world in which the next run uploads an inference whose label is held, a label that replaces another, and one
+    of a file that was dropped."""
 
     def __init__(self, context: ForkServerContext, root: Path, platform: Platform) -> None:
         self.context, self.env = context, {}
-        self.world = of_labels(World.make(root, platform))
+        self.world = of_labels(World.make(root, platform), files="drops/*.csv")
+        (root / "drops").mkdir()
         self.world.define(destination={"loading": "1s", "poll": "1s"})
         self.world.log("first", rows(3))
         labels(self.world, "first", [*(label(n, 1) for n in range(3)), label(3, 4)])
         run_both(self.world)
         self.world.log("second", rows(1, first=3, at=LANDED))
         labels(self.world, "second", [label(n, 2, known=LANDED + timedelta(hours=1)) for n in range(2)])
+        drop(self.world, "week.csv", line(2, 7))
 
     def survives(self, at: int) -> bool:
         """Kill a run at a point, let a label change once more, run again. True where the point was reached."""

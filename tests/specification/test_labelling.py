@@ -73,6 +73,9 @@ def test_a_label_gets_the_id_of_its_inference_whatever_the_template(
         ({"cursor": {"column": "c", "start": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "type": "uuid"}}, "UUID"),
         ({"cursor": {"column": "n", "start": 0}, "files": "drops/*.csv"}, "need a cursor that is a time"),
         ({"orphans": "3d"}, "ground_truth.orphans: no such key"),
+        ({"source": None}, "ground_truth.source: is missing; name it, or `files` that labels come by"),
+        ({"cursor": None}, "ground_truth.cursor: is missing: it says when a label of the source became known"),
+        ({"source": None, "files": "drops/*.csv"}, "ground_truth.cursor: belongs to a source"),
     ],
 )
 def test_what_is_wrong_with_the_section_is_told_with_its_key(

@@ -6,8 +6,7 @@
 | of a backfill           | range, unless its form names one  | its own data interval                  |
 | by hand                 | what the form says                | what the form says                     |
 
-A run is for both streams of a job with labels, unless its form names one; resend and reconcile are for inferences,
-and files for labels.
+A run is for both streams of a job with labels, unless its form names one; files are for labels.
 
 Nothing here needs Airflow to be imported.
 """
@@ -55,7 +54,7 @@ class Asked:
     """What a run asks.
 
     start, end: the range `[start, end)` as text, both or neither; always with `range`, never with `incremental`
-    by_event:   the range is of the inferences' own time, not of the cursor
+    by_event:   the range is of the rows' own time (of labels, the ground-truth timestamp), not of the cursor
     dry_run:    only say what would be done
     key:        of the request that planning keeps: the same for every try of a run, and when it is cleared
     run_type:   Airflow's word: scheduled, manual, backfill, …
@@ -77,8 +76,6 @@ class Asked:
         """Whether a stream of the job has anything to do."""
         if self.files:
             return stream == StreamName.GROUND_TRUTH
-        if self.mode in (Mode.RESEND, Mode.RECONCILE):
-            return stream == StreamName.INFERENCES
         return self.stream is None or stream == self.stream
 
     def key_for(self, stream: str) -> str:
@@ -188,10 +185,6 @@ def _check_labels(mode: Mode, stream: StreamName | None, files: tuple[str, ...])
             f"files are of labels, and do not go with {what}",
             safe="Nothing was done.",
             hint='Trigger it again with mode "incremental", or without files.',
-        )
-    if mode in (Mode.RESEND, Mode.RECONCILE) and stream is StreamName.GROUND_TRUTH:
-        raise Misconfigured(
-            f'mode "{mode}" is for inferences', safe="Nothing was done.", hint="Trigger it again without a stream."
         )
 
 

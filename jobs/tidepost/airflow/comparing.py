@@ -13,6 +13,7 @@ from tidepost.comparing.resend import askable, reopen
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.errors import Differs, Misconfigured
 from tidepost.ledger.owner import this_person
+from tidepost.model import StreamName
 from tidepost.ports import Destination
 from tidepost.ranges import Range
 from tidepost.run import registered
@@ -20,29 +21,33 @@ from tidepost.texts import count
 
 
 def compare(it: Opened, start: str | None, end: str | None, *, by_event: bool, tell: Teller) -> dict[str, Any]:
-    """Compare all sides and return the counts. Raises Differs where rows are lost, missing or doubled."""
+    """Compare all sides of a stream and return the counts; of labels that were never uploaded there are none. Raises
+    Differs where rows are lost, missing or doubled."""
+    if _no_labels_yet(it, tell):
+        return {}
     scope = scope_of(it.world.source.cursor(), start, end, by_event=by_event)
     result = _reconciled(it, scope, it.world.destinations, source=True)
-    tell.tell(f"{it.job.name}: compared\n{compared(result)}")
+    tell.tell(f"{it.title}: compared\n{compared(result)}")
     total = result.total
-    there = {
-        name: {each: getattr(one, each) for each in ("arrived", "taken", "in_flight", "held", "lost", "doubled")}
-        for name, one in total.there.items()
-    }
+    counts = ("arrived", "taken", "in_flight", "held", "lost", "doubled", "replaced")
+    there = {name: {each: getattr(one, each) for each in counts} for name, one in total.there.items()}
     if not result.agrees:
+        option = " --stream ground_truth" if it.world.job.stream is StreamName.GROUND_TRUTH else ""
         parts = [f"{one['lost']:,} lost at {name}" for name, one in there.items() if one["lost"]]
         parts += [f"{one['doubled']:,} doubled at {name}" for name, one in there.items() if one["doubled"]]
         parts += [f"{total.here.missing:,} missing here"] if total.here.missing else []
         raise Differs(
-            f"{it.job.name}: of {count(total.here.source, 'row')} {', '.join(parts)}",
+            f"{it.title}: of {count(total.here.source or total.here.published, 'row')} {', '.join(parts)}",
             safe="Nothing was changed.",
-            hint=f"Send what is not there: mode resend, or  tidepost reconcile {it.job.name} --repair",
+            hint=f"Send what is not there: mode resend, or  tidepost reconcile {it.job.name}{option} --repair",
         )
     return {"source": total.here.source, "published": total.here.published, "at": there}
 
 
 def open_again(it: Opened, what: Asked, tell: Teller) -> tuple[int, ...]:
     """Open again what a platform lost; with a dry run only tell of it. Returns the cuts of what was opened."""
+    if _no_labels_yet(it, tell):
+        return ()
     scope = scope_of(it.world.source.cursor(), what.start, what.end, by_event=what.by_event)
     result = _reconciled(it, scope, askable(it.job, it.world.destinations), source=False)
     lost = {name: dict(of) for name, of in result.lost.items() if of}
@@ -50,7 +55,7 @@ def open_again(it: Opened, what: Asked, tell: Teller) -> tuple[int, ...]:
         would = "would be" if what.dry_run else "are"
         tell.tell(f"{count(sum(of.values()), 'row')} of {count(len(of), 'slice')} lost at {name} {would} sent again")
     if not lost:
-        tell.tell(f"{it.job.name}: everything that had arrived is there")
+        tell.tell(f"{it.title}: everything that had arrived is there")
     stream = it.stream
     if what.dry_run or not lost or stream is None:
         return ()
@@ -75,6 +80,14 @@ def scope_of(kind: CursorKind, start: str | None, end: str | None, *, by_event: 
     if by_event:
         return Scope(events=Range(first // 1000, -(-last // 1000)))
     return Scope(cursor=Range(first, last))
+
+
+def _no_labels_yet(it: Opened, tell: Teller) -> bool:
+    """Whether the world's stream is one of labels that never ran, which is told: inferences come first."""
+    if it.stream is not None or it.world.job.stream is not StreamName.GROUND_TRUTH:
+        return False
+    tell.tell(f"{it.title}: no labels were uploaded yet")
+    return True
 
 
 def _reconciled(it: Opened, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:

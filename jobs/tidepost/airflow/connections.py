@@ -98,7 +98,8 @@ def _secrets(project: Project | None, job: Job | None, env: Mapping[str, str]) -
         for to in job.destinations:
             with suppress(Misconfigured):
                 yield resolve(str(to.api_key), env)
-    of_job = () if job is None else (job.source.postgres, job.source.s3)
+    labels = None if job is None else job.ground_truth
+    of_job = () if job is None else (job.source.postgres, job.source.s3, labels and labels.files and labels.files.s3)
     for reference in (*of_job, None if project is None else project.s3):
         if isinstance(reference, Secret):
             with suppress(Misconfigured):

@@ -35,11 +35,11 @@ def describe(job: Job, file: str) -> str:
     ]
     labels = job.ground_truth
     if labels is not None:
-        files = "" if labels.files is None else f"; files: {_names(labels.files.paths)}"
+        files = "" if labels.files is None else f"files: {_names(labels.files.paths)}"
         rows += [
             ("ground truth", _names([one.name for one in labels.attributes])),
-            ("labels from", _source(labels.source) + files),
-            ("new labels by", f"`{labels.cursor.column}` from {labels.cursor.start}"),
+            ("labels from", "; ".join(filter(None, [_source(labels.source) if labels.source else "", files]))),
+            ("new labels by", f"`{labels.cursor.column}` from {labels.cursor.start}" if labels.cursor else ""),
             ("labels' schedule", f"`{labels.schedule}`, {job.timezone}" if labels.schedule else ""),
         ]
     if job.airflow.freshness is not None:
@@ -47,7 +47,8 @@ def describe(job: Job, file: str) -> str:
     if job.owner:
         rows.append(("owner", job.owner))
     table = "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(text)} |" for key, text in rows if text)])
-    parts = [job.description or "", table, _query(job.source), "" if labels is None else _query(labels.source), _RUNS]
+    of_labels = labels.source if labels is not None else None
+    parts = [job.description or "", table, _query(job.source), _query(of_labels) if of_labels else "", _RUNS]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -39,8 +39,7 @@ def form(job: Job, streams: Sequence[StreamName] = (StreamName.INFERENCES,)) -> 
     seen = [of for name in streams if (of := job if name is StreamName.INFERENCES else job.of_labels()) is not None]
     patterns, like = list(dict.fromkeys(_position(of)[0] for of in seen)), _position(seen[0])[1]
     pattern = patterns[0] if len(patterns) == 1 else f"({'|'.join(patterns)})"
-    modes = [mode for mode in Mode if StreamName.INFERENCES in streams or mode in (Mode.INCREMENTAL, Mode.RANGE)]
-    asks = _usual(pattern, like, modes)
+    asks = _usual(pattern, like)
     if len(streams) > 1:
         asks["stream"] = Param(
             BOTH,
@@ -49,7 +48,7 @@ def form(job: Job, streams: Sequence[StreamName] = (StreamName.INFERENCES,)) -> 
             enum=[BOTH, *(one.value for one in streams)],
             values_display={BOTH: "both", **{one.value: one.value.replace("_", " ") for one in streams}},
             title="Stream",
-            description="For incremental and range. A range is of each stream's own cursor.",
+            description="Which rows the run is for. A range is of each stream's own cursor.",
         )
     if StreamName.GROUND_TRUTH in streams:
         asks["files"] = Param(
@@ -64,7 +63,7 @@ def form(job: Job, streams: Sequence[StreamName] = (StreamName.INFERENCES,)) -> 
     return asks
 
 
-def _usual(pattern: str, like: str, modes: Sequence[Mode]) -> dict[str, Param]:
+def _usual(pattern: str, like: str) -> dict[str, Param]:
     """What every form asks."""
     where = "Needed by range; resend and reconcile take everything without it."
     return {
@@ -72,8 +71,8 @@ def _usual(pattern: str, like: str, modes: Sequence[Mode]) -> dict[str, Param]:
             Mode.INCREMENTAL.value,
             **_DRAFT,
             type="string",
-            enum=[mode.value for mode in modes],
-            values_display={mode.value: _MODES[mode] for mode in modes},
+            enum=[mode.value for mode in Mode],
+            values_display={mode.value: _MODES[mode] for mode in Mode},
             title="Mode",
             description="What the run does.",
         ),
@@ -98,7 +97,8 @@ def _usual(pattern: str, like: str, modes: Sequence[Mode]) -> dict[str, Param]:
             **_DRAFT,
             type="boolean",
             title="By event",
-            description="The range is of the inferences' own time, not of the cursor. For resend and reconcile.",
+            description="The range is of the time of the inferences, or of what labels tell of, not of the cursor. "
+            "For resend and reconcile.",
         ),
         "dry_run": Param(
             False,

@@ -300,7 +300,7 @@ class ReconcileOperator(JobOperator):
     missing or doubled; writes nothing. Its XCom holds counts.
 
     start, end: of a range to compare, as texts that may be templates; without them, all that was scanned
-    by_event:   the range is of the inferences' own time, not of the cursor
+    by_event:   the range is of the rows' own time (of labels, the ground-truth timestamp), not of the cursor
     """
 
     template_fields: Sequence[str] = ("start", "end")

@@ -259,12 +259,15 @@ _ALWAYS: Final = ("source", "published", "duplicates", "conflicts", "rejected", 
 
 
 def _text(job: str, kind: CursorKind, result: Reconciled, it: Reconciling) -> Iterator[RenderableType]:
-    if result.cursor is None:
+    if result.cursor is None and not result.buckets:
         yield f"{job}: nothing was scanned yet"
         return
-    ends = (short(kind.format(result.cursor.start)), short(kind.format(result.cursor.end)))
+    what = "what was published"
+    if result.cursor is not None:
+        ends = (short(kind.format(result.cursor.start)), short(kind.format(result.cursor.end)))
+        what = f"the source from {ends[0]} to {ends[1]}"
     whose = "inferences" if it.stream.name == "inferences" else "labels"
-    yield f"{job}: the source from {ends[0]} to {ends[1]}, by {it.every} of the {whose}' time"
+    yield f"{job}: {what}, by {it.every} of the {whose}' time"
     here = [name for name in _HERE if name in _ALWAYS or getattr(result.total.here, name)]
     for name, total in result.total.there.items():
         asked = name not in result.taken

@@ -23,7 +23,7 @@ from tidepost.definition.arize import ArizeDefinition
 from tidepost.definition.explain import validated
 from tidepost.definition.fields import NAME_PATTERN, Name, Schedule, Schema, Section, Text, Version, Zone, fault
 from tidepost.definition.kafka import OFFSET
-from tidepost.definition.labelling import GroundTruthDefinition
+from tidepost.definition.labelling import BY_FILES, NO_SOURCE, GroundTruthDefinition
 from tidepost.definition.mapping import RESERVED, Attribute, AttributeType, MappingDefinition, TimestampDefinition
 from tidepost.definition.reference import Secret, resolve
 from tidepost.definition.sections import (
@@ -227,8 +227,8 @@ class Job(Section):
             return None
         seen = self.model_copy(
             update={
-                "source": of.source,
-                "cursor": of.cursor,
+                "source": of.source or NO_SOURCE,
+                "cursor": of.cursor or BY_FILES,
                 "mapping": of.mapping(self.mapping.partner_inference_id),
                 "limits": of.limits or self.limits,
             }
@@ -353,7 +353,7 @@ class Job(Section):
             "ground_truth": labels
             and labels.model_copy(
                 update={
-                    "source": found(labels.source, "ground_truth", "source"),
+                    "source": labels.source and found(labels.source, "ground_truth", "source"),
                     "files": labels.files
                     and labels.files.model_copy(
                         update={

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tidepost.definition.fields import Duration, IdTemplate, Schedule, Section, Text, fault, lengthen
+from tidepost.definition.fields import (
+    Duration,
+    IdTemplate,
+    Schedule,
+    SecretReference,
+    Section,
+    Text,
+    fault,
+    lengthen,
+)
 from tidepost.definition.mapping import RESERVED, Attributes, MappingDefinition, TimestampDefinition
-from tidepost.definition.sections import AnySource, CursorDefinition, FileFormat, Files, LimitsDefinition
+from tidepost.definition.sections import (
+    AnySource,
+    CursorDefinition,
+    FileFormat,
+    Files,
+    LimitsDefinition,
+    SourceDefinition,
+)
 from tidepost.definition.template import Template
+
+NO_SOURCE: Final = SourceDefinition.model_construct()
+BY_FILES: Final = CursorDefinition.model_construct(
+    column="known_at", type="timestamp", start="2000-01-01T00:00:00Z", settle=timedelta(), lookback=timedelta()
+)
+"""What the stream of labels that come by files alone has for a source and its cursor: no range of it holds a row."""
 
 
 class FilesDefinition(Section):
@@ -31,6 +53,11 @@ class FilesDefinition(Section):
         description="The column that says when a label became known. Default, and where it is NULL: when the file "
         "was modified.",
     )
+    s3: SecretReference | None = Field(
+        None,
+        description="Who reads files in S3, as for `source.s3`. Default: who reads the section's source.",
+        examples=["${airflow:labels_in_s3}"],
+    )
     quiet: Duration = Field(
         timedelta(minutes=5), description="How long a file must not have changed: it may still be written."
     )
@@ -43,12 +70,17 @@ def _paths(value: object) -> object:
 class GroundTruthDefinition(Section):
     """Labels: a stream of the job's own, which goes to the same model after the inferences."""
 
-    source: AnySource = Field(
-        description="Where labels are found, as for inferences, but not in Kafka.", examples=["labels/*.parquet"]
+    source: AnySource | None = Field(
+        None,
+        description="Where labels are found, as for inferences, but not in Kafka. Needed, unless all labels come by "
+        "`files`.",
+        examples=["labels/*.parquet"],
     )
-    cursor: CursorDefinition = Field(
+    cursor: CursorDefinition | None = Field(
+        None,
         description="The column that new labels are found by: when a label became known. Of two labels of one "
-        "inference the one that became known later wins; so it is a time, a date or a growing number."
+        "inference the one that became known later wins; so it is a time, a date or a growing number. Needed with a "
+        "`source`.",
     )
     partner_inference_id: IdTemplate | None = Field(
         None,
@@ -86,6 +118,16 @@ class GroundTruthDefinition(Section):
     )
 
     @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> Self:
+        if self.source is None and self.files is None:
+            raise fault("is missing; name it, or `files` that labels come by", "source")
+        if self.source is not None and self.cursor is None:
+            raise fault("is missing: it says when a label of the source became known", "cursor")
+        if self.source is None and self.cursor is not None:
+            raise fault("belongs to a source; of files `files.known_at` says when a label became known", "cursor")
+        return self
+
+    @model_validator(mode="after")
     def _fits(self) -> Self:
         if not self.attributes:
             raise fault("is empty; name at least one ground-truth attribute", "attributes")
@@ -97,11 +139,13 @@ class GroundTruthDefinition(Section):
             if name in names:
                 raise fault(f'"{attribute.name}" is there twice', "attributes", number)
             names.add(name)
-        if self.source.kafka is not None:
+        if self.source is not None and self.source.kafka is not None:
             raise fault("has offsets, which do not say which label is newer; use a table or files", "source", "kafka")
-        if self.cursor.type == "uuid":
+        cursor = self.cursor
+        if cursor is not None and cursor.type == "uuid":
             raise fault("a UUID does not say which label is newer; use a time, a date or a number", "cursor", "type")
-        if self.files is not None and (self.cursor.type == "integer" or isinstance(self.cursor.start, int)):
+        numbered = cursor is not None and (cursor.type == "integer" or isinstance(cursor.start, int))
+        if self.files is not None and numbered:
             raise fault("need a cursor that is a time or a date, to tell which label is newer", "files")
         return self
 

@@ -161,6 +161,11 @@ class SourceDefinition(Section):
         return self
 
     @property
+    def nowhere(self) -> bool:
+        """Whether there is no source: of labels that come by files alone."""
+        return not (self.files or self.query or self.table or self.kafka)
+
+    @property
     def templates(self) -> bool:
         """Whether paths say times."""
         return any("{start:" in name for name in self.files or ())

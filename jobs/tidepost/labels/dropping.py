@@ -66,6 +66,14 @@ def registered(records: Records, stream: Stream, number: int) -> Drop:
         ) from None
 
 
+def every_registered(records: Records, stream: Stream) -> Iterator[Drop]:
+    """All files that were ever registered. Raises as `registered`."""
+    for key in records.list(f"{stream.prefix}/{_FOLDER}"):
+        name = key.rpartition("/")[2].removesuffix(".json")
+        if name.isdigit():
+            yield registered(records, stream, int(name))
+
+
 def due(
     drops: Drops, records: Records, ledger: Ledger, stream: Stream, *, now: float, quiet: float
 ) -> list[tuple[Drop, Cut]]:
@@ -74,10 +82,9 @@ def due(
     coverage = ledger.plans.coverage(stream) if stream.id else Coverage(0)
     taken = coverage.scanned.get(LANE, Ranges()).union(coverage.planned.get(LANE, Ranges()))
     found: dict[int, Drop] = {}
-    for key in records.list(f"{stream.prefix}/{_FOLDER}"):
-        name = key.rpartition("/")[2].removesuffix(".json")
-        if name.isdigit() and int(name) not in taken:
-            found[int(name)] = registered(records, stream, int(name))
+    for drop in every_registered(records, stream):
+        if number_of(drop) not in taken:
+            found[number_of(drop)] = drop
     for drop in drops.found():
         if number_of(drop) not in taken and drop.modified + quiet <= now:
             found.setdefault(number_of(drop), drop)

@@ -12,6 +12,10 @@
 | another one, known at the same time, was published               | `conflicting_label`: what was sent stands      |
 | none was published, or another one that became known before it   | published                                      |
 
+Where several inferences have its id, a label belongs to the newest that is not after its ground-truth timestamp, or
+else to the oldest, of those within the smallest of `REACHES`. A platform knows ids alone, so the labels of all that
+are found there are its history.
+
 Works on the finished files in the scratch folder, as `repeats.py` does for inferences.
 """
 
@@ -141,14 +145,14 @@ class Joiner:
         execute(
             "CREATE OR REPLACE TEMP TABLE tidepost_labels AS SELECT r.*, s.sequence AS inference, s.event, "
             "s.sequence IS NULL AND x.id IS NOT NULL AS refused FROM tidepost_read AS r "
-            "LEFT JOIN tidepost_sent AS s USING (id) "
+            f"LEFT JOIN ({_BELONGS}) AS s USING (part, row) "
             "LEFT JOIN (SELECT DISTINCT id FROM tidepost_refused) AS x USING (id)"
         )
         return looked
 
     def _look_up(self, stream: Stream, of: Sequence[Part]) -> int:
-        """Find the inferences of `tidepost_read`, nearest first: fill `tidepost_sent` and `tidepost_refused` with the
-        ids that the index holds, and the newest slice of each. Returns the newest slice that was looked at."""
+        """Find the inferences of `tidepost_read`, nearest first: fill `tidepost_sent` and `tidepost_refused` with
+        those that the index holds. Returns the newest slice that was looked at."""
         for name in _TABLES:
             self.connection.execute(
                 f"CREATE OR REPLACE TEMP TABLE {name} (id VARCHAR, sequence BIGINT, event BIGINT)"
@@ -158,17 +162,22 @@ class Joiner:
             return 0
         first, last = min(part.event_min for part in of), max(part.event_max for part in of)
         horizon = self.job.ground_truth.horizon // timedelta(microseconds=1)
-        near = [Range(first - reach, last + reach) for reach in REACHES if reach < horizon]
+        near = [(reach, Range(first - reach, last + reach)) for reach in REACHES if reach < horizon]
         looked: int | None = None
         seen: set[tuple[int, int]] = set()
-        for window in (*near, Range(first - horizon, LATEST)):
+        wanted = "SELECT id FROM tidepost_read"
+        for reach, window in (*near, (LATEST, Range(first - horizon, LATEST))):
             published = self.ledger.slices.published(inferences, window)
             looked = published.version if looked is None else looked
             parts = [one for one in published.parts if (one.sequence, one.part.number) not in seen]
             seen |= {(one.sequence, one.part.number) for one in parts}
             for name, which in _TABLES.items():
-                self._find(name, self._index(inferences, parts, which))
-            if self.connection.execute(f"SELECT count(*) = 0 FROM ({_NOT_FOUND})").fetchall() == [(True,)]:
+                self._find(name, self._index(inferences, parts, which), wanted)
+            wanted = (
+                "SELECT r.id FROM tidepost_read AS r ANTI JOIN tidepost_sent AS s "
+                f"ON s.id = r.id AND abs(s.event - r.label_at) <= {reach}"
+            )
+            if self.connection.execute(f"SELECT count(*) = 0 FROM ({wanted})").fetchall() == [(True,)]:
                 break
         return looked or 0
 
@@ -178,24 +187,25 @@ class Joiner:
             self.connection, self.staging, self.records, stream, parts=parts, which=which, destinations=names
         )
 
-    def _find(self, name: str, index: Index | None) -> None:
-        """Add to a table what an index holds of the ids that were not found yet."""
+    def _find(self, name: str, index: Index | None, wanted: str) -> None:
+        """Add to a table what an index holds of the ids that some SQL gives."""
         if index is None:
             return
-        there = index.slices(f"{ID} IN ({_NOT_FOUND})")
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE tidepost_wanted_ids AS {wanted}")
+        there = index.slices(f"{ID} IN (SELECT id FROM tidepost_wanted_ids)")
         self.connection.execute(
-            f"INSERT INTO {name} SELECT id, max(sequence), max(event) FROM ({there.sql}) GROUP BY id",
-            dict(there.values),
+            f"INSERT INTO {name} SELECT id, sequence, event FROM ({there.sql})", dict(there.values)
         )
 
     def _decided(self, stream: Stream, cut: Cut) -> int:
         """Give each of `tidepost_labels` its verdict, in `tidepost_verdicts`. Returns the stream's version.
 
-        The history of an id is in the days of its inference; of a label whose inference is not found none counts, as
+        The history of an id is in the days of its inferences; of a label whose inference is not found none counts, as
         none is published without its inference.
         """
         days = self.connection.execute(
-            f"SELECT DISTINCT {day_of('event')} FROM tidepost_labels WHERE event IS NOT NULL"
+            f"SELECT DISTINCT {day_of('event')} FROM (SELECT id, event FROM tidepost_labels UNION ALL "
+            "SELECT id, event FROM tidepost_sent) WHERE event IS NOT NULL AND id IN (SELECT id FROM tidepost_labels)"
         ).fetchall()
         version, published = self.ledger.slices.cuts(stream, frozenset(day for (day,) in days))
         load_history(
@@ -292,5 +302,11 @@ class Joiner:
         return found.to_arrow_table().cast(NO_REJECTS.schema)
 
 
-_NOT_FOUND: Final = "SELECT id FROM tidepost_read WHERE id NOT IN (SELECT id FROM tidepost_sent)"
+_BELONGS: Final = (
+    "SELECT r.part, r.row, s.sequence, s.event FROM tidepost_read AS r JOIN tidepost_sent AS s USING (id) "
+    "QUALIFY row_number() OVER (PARTITION BY r.part, r.row ORDER BY "
+    + "".join(f"abs(s.event - r.label_at) > {reach}, " for reach in REACHES)
+    + "s.event > r.label_at, abs(s.event - r.label_at), s.sequence DESC) = 1"
+)
+"""SQL of the inference that each label belongs to."""
 _NO_ROWS: Final = "SELECT 0 AS part, CAST(0 AS BIGINT) AS row, '' AS id WHERE false"

@@ -49,11 +49,8 @@ class Intake:
     @contextmanager
     def rows(self, target: Shape, stream: Stream, cut: Cut) -> Iterator[Relation]:
         """A cut's rows, to be read once before the block ends. Raises Misconfigured, Retryable, `duckdb.Error`."""
-        if cut.lane == FILES:
-            yield self._dropped(target, stream, cut)
-            return
-        if cut.lane == HELD:
-            yield held_rows(self.connection, self.staging, stream, cut, tuple(target.staged))
+        if cut.lane in TAKEN_ONCE:
+            yield self.of_file(target, stream, cut)
             return
         source = lane_of(self.source, cut.lane, empty=cut.estimated == 0)
         with source.read(self.connection, cut.range, target.reads) as relation:
@@ -62,6 +59,12 @@ class Intake:
             rows = labelled(relation.sql, [one for one in self.job.labels if one.column in target.reads])
             aside = {one.reason: [*one.files] for one in found}
             yield Relation(target.sql(rows, aside, judged=relation.judged), relation.values)
+
+    def of_file(self, target: Shape, stream: Stream, cut: Cut) -> Relation:
+        """The rows of a cut of a lane that is taken up once. Raises Misconfigured, `duckdb.Error`."""
+        if cut.lane == HELD:
+            return held_rows(self.connection, self.staging, stream, cut, tuple(target.staged))
+        return self._dropped(target, stream, cut)
 
     def _dropped(self, target: Shape, stream: Stream, cut: Cut) -> Relation:
         """The rows of a file of labels. Raises Misconfigured, `duckdb.Error` for a bad one."""

@@ -1,7 +1,8 @@
 """Staging again what was purged: the same rows, by id and content, from the source, under the same names.
 
 The slice's range is read through the job's shape; of what comes, exactly the rows that the sidecars name are kept. If
-one of them is gone or has changed, nothing is brought back: what was published is immutable.
+one of them is gone or has changed, nothing is brought back: what was published is immutable. Labels that were held or
+dropped come from the file that their slice was made of, which has to be the same.
 
 Files are finished out of sight, their new sizes go to the manifest, the files become visible, and one ledger
 transaction records it. Killed between any two, it is done again.
@@ -10,7 +11,8 @@ transaction records it. Killed between any two, it is done again.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +20,16 @@ import pyarrow as pa
 
 from tidepost.engine import BATCH_ROWS
 from tidepost.errors import Misconfigured
+from tidepost.labels.holding import LANE as HELD
+from tidepost.labels.holding import read_held
 from tidepost.leases import Keeper
-from tidepost.model import Delivery, Part, Slice, Stream
-from tidepost.ports import PartRef, lane_of
+from tidepost.model import Cut, Delivery, Part, Slice, Stream
+from tidepost.ports import PartRef, Relation, lane_of
+from tidepost.publishing.intake import TAKEN_ONCE
 from tidepost.publishing.publish import manifest_key
 from tidepost.publishing.stage import Stage
 from tidepost.rows.index import CONTENT, content_of, sidecar_of
-from tidepost.rows.shape import ID, REASON
+from tidepost.rows.shape import ID, REASON, Shape
 from tidepost.rows.writer import ParquetFile, staged_schema
 from tidepost.sql import quote_identifier
 
@@ -83,17 +88,42 @@ class Restage:
             f"{_PART} AS part FROM ({wanted.sql})",
             dict(wanted.values),
         )
-        source = lane_of(self.stage.source, known.lane)
-        with source.read(connection, known.range, target.reads) as relation:
+        with self._rows(target, stream, known) as relation:
             connection.execute(
                 f"CREATE OR REPLACE TEMP TABLE tidepost_again AS SELECT *, {content_of(tuple(target.staged))} "
-                f"AS {_CONTENT} FROM (SELECT {names} FROM ({target.sql(relation.sql, judged=relation.judged)}) "
+                f"AS {_CONTENT} FROM (SELECT {names} FROM ({relation.sql}) "
                 f"WHERE {quote_identifier(REASON)} IS NULL AND {ID} IN (SELECT id FROM tidepost_wanted)) AS r "
                 f"QUALIFY row_number() OVER (PARTITION BY {ID}, {_CONTENT}) = 1",
                 dict(relation.values),
             )
         self._refuse_others(stream, known)
         return [self._file(part, folder, tuple(target.staged)) for part in gone]
+
+    @contextmanager
+    def _rows(self, target: Shape, stream: Stream, known: Slice) -> Iterator[Relation]:
+        """The rows of a slice's range as they are staged: from the source, or from the file that it was made of.
+        Raises Misconfigured where that file is not the same any more."""
+        if known.lane in TAKEN_ONCE:
+            yield self._of_file(target, stream, known)
+            return
+        source = lane_of(self.stage.source, known.lane)
+        with source.read(self.stage.connection, known.range, target.reads) as relation:
+            yield Relation(target.sql(relation.sql, judged=relation.judged), relation.values)
+
+    def _of_file(self, target: Shape, stream: Stream, known: Slice) -> Relation:
+        """The rows of a file of labels that was dropped, while it is the one that was taken up, or was held."""
+        try:
+            if known.lane == HELD:
+                read_held(self.stage.records, stream, known.range.start)
+            cut = Cut(known.cut, known.kind, known.range, known.lane)
+            return self.stage.intake.of_file(target, stream, cut)
+        except Misconfigured as error:
+            raise Misconfigured(
+                f"{stream.job}: the files of slice {known.sequence} were purged, and {error.message}",
+                safe="Nothing was sent: what was published is immutable.",
+                hint="Bring it back as it was, the time of its last change included, or the data files from a copy "
+                "of the staging.",
+            ) from None
 
     def _refuse_others(self, stream: Stream, known: Slice) -> None:
         """Raises Misconfigured where a row is wanted that the source does not hold."""

@@ -77,7 +77,8 @@ class Stage:
     drops: Drops | None = None
 
     @property
-    def _intake(self) -> Intake:
+    def intake(self) -> Intake:
+        """Where rows come from."""
         return Intake(self.job, self.source, self.staging, self.records, self.connection, self.drops)
 
     def shape(self, stream: Stream) -> Shape:
@@ -87,7 +88,7 @@ class Stage:
             self.source.columns(),
             pinned=stream.pinned,
             finite_only=self.job.limits.non_finite == "reject",
-            quarantine=self._intake.quarantine,
+            quarantine=self.intake.quarantine,
             stream=self.job.stream,
         )
         check_pinned(target.staged, stream.pinned)
@@ -103,7 +104,7 @@ class Stage:
         before = stream.columns if stream.pinned else {}
         told = check_source(self.job, before, self.source.columns())
         if isinstance(self.source, OfFiles):
-            row_by_row = self._intake.quarantine
+            row_by_row = self.intake.quarantine
             for window in Ranges.of([cut.range for cut in cuts if cut.lane not in TAKEN_ONCE]):
                 check_files(self.job, misfits(target, self.source.layouts(window), row_by_row=row_by_row))
         return told
@@ -124,7 +125,7 @@ class Stage:
             except (duckdb.Error, Misconfigured) as error:
                 if cut.lane != FILES:
                     raise
-                self._intake.set_aside(stream, cut, error)
+                self.intake.set_aside(stream, cut, error)
                 drafts, rejects, ids = (), NO_REJECTS, ""
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             nothing_yet = Tally(null_cursors=null_cursors, ids=ids)
@@ -161,7 +162,7 @@ class Stage:
         rejected: list[pa.RecordBatch] = []
         options = self.job.staging
         with ExitStack() as stack:
-            mapped = stack.enter_context(self._intake.rows(target, stream, cut))
+            mapped = stack.enter_context(self.intake.rows(target, stream, cut))
             sql, values = mapped.sql, dict(mapped.values)
             reader = self.connection.execute(sql, values).to_arrow_reader(BATCH_ROWS)
             writer = stack.enter_context(

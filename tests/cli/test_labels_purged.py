@@ -1,0 +1,56 @@
+"""Labels whose data files were purged, and that the platform lost: brought back from where they came, or refused."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from tests.cli.conftest import NOW_TEXT, Shell
+from tests.integration.test_labels_files import drop, line
+from tests.labels import LANDED, label, labels, of_labels, run_both, shown
+from tests.world import World, rows, said
+
+OF_LABELS = ("flights", "--stream", "ground_truth", "--now", NOW_TEXT)
+FOUND = {"r000000": 7, "r000001": 1, "r000002": 0, "r000020": 6, "r000021": 4}
+
+
+def test_purged_labels_come_back_from_query_held_labels_and_the_same_file_or_are_refused(
+    world: World, tidepost: Shell
+) -> None:
+    (world.root / "drops").mkdir()
+    of_labels(world, files="drops/*.csv")
+    world.define(destination={"loading": "1s", "poll": "1s"}, staging={"keep": "0s"})
+    world.log("monday", rows(10))
+    labels(world, "first", [label(0, 5), label(0, 7, known=LANDED + timedelta(hours=1)), label(21, 4)])
+    week = drop(world, "week.csv", line(1, 1), line(2, 0), line(20, 6))
+    run_both(world)
+    world.log("late", rows(2, first=20, at=LANDED))
+    assert said(run_both(world)[1]) == ""
+    assert shown(world) == FOUND
+
+    def lose() -> None:
+        assert world.platform.process.lose(world.model_id, list(FOUND), stream="ground_truth") == len(FOUND)
+        assert tidepost.here("purge", "flights", "--json").document["purged"][1]["slices"] >= 1
+        assert not list((world.staging.root / "flights" / "ground_truth" / "data").rglob("*.parquet"))
+
+    lose()
+    assert tidepost.here("reconcile", *OF_LABELS, "--json", code=7).document["total"]["at"]["arthur"]["lost"] == 5
+    assert tidepost.here("resend", *OF_LABELS, "--yes", "--json").document["lost"] == 5
+    assert shown(world) == FOUND
+
+    lose()
+    text, modified = week.read_text(), week.stat().st_mtime
+    week.write_text(text.replace("r000001,1", "r000001,3"))
+    ended = tidepost.here("resend", *OF_LABELS, "--yes", code=2)
+    assert "week.csv is gone, or has changed since it was found" in ended.err
+    assert "the files of slice" in ended.err
+    assert shown(world) == {name: late for name, late in FOUND.items() if name not in ("r000001", "r000002")}
+    week.write_text(text)
+    os.utime(week, (modified, modified))
+    tidepost.here("reconcile", *OF_LABELS, "--repair", "--yes")
+    assert shown(world) == FOUND
+    held = next((world.staging.root / "flights" / "ground_truth" / "_tidepost" / "held").glob("*.parquet"))
+    lose()
+    held.unlink()
+    ended = tidepost.here("resend", *OF_LABELS, "--yes", code=2)
+    assert "it holds labels that wait for their inference" in ended.err
