@@ -97,14 +97,14 @@ class KafkaSource:
                 if mine is None or partition in mine
             }
 
-    def lane(self, name: str, *, empty: bool = False) -> KafkaLane:
+    def lane(self, name: str, *, empty: bool = False, again: bool = False) -> KafkaLane:
         if not self._ours(name):
             raise Misconfigured(
                 f"{self._reading.job}: a cut of {name} is open, and the topic is {self._cluster.topic} now",
                 safe="Nothing was lost.",
                 hint="Put source.kafka.topic back, and run once more before it changes.",
             )
-        return KafkaLane(self, self._reading, name, empty=empty)
+        return KafkaLane(self, self._reading, name, empty=empty, again=again)
 
     def missing(self, name: str, window: Range) -> None:
         self._reading.missing(name, window)
@@ -144,11 +144,12 @@ class KafkaSource:
 class KafkaLane:
     """One partition. Satisfies `ports.Source`."""
 
-    def __init__(self, whole: KafkaSource, reading: Reading, name: str, *, empty: bool) -> None:
+    def __init__(self, whole: KafkaSource, reading: Reading, name: str, *, empty: bool, again: bool) -> None:
         self._whole = whole
         self._reading = reading
         self._name = name
         self._empty = empty
+        self._again = again
         (self._partition,) = partitions_of([name])
 
     def columns(self) -> Mapping[str, str]:
@@ -186,7 +187,7 @@ class KafkaLane:
                 self._partition,
                 window,
                 headers,
-                lambda gone: reading.missing(self._name, gone),
+                (lambda _: None) if self._again else (lambda gone: reading.missing(self._name, gone)),
             )
             if not self._empty:
                 arriving.begin()
