@@ -21,7 +21,7 @@ from tidepost.ranges import Range
 from tidepost.sources.kafka_client import Cluster, partitions_of
 from tidepost.sources.kafka_columns import Column, headers_of, select
 from tidepost.sources.kafka_group import Following, member, named
-from tidepost.sources.kafka_messages import Arriving, schema
+from tidepost.sources.kafka_messages import Arriving, Texts, schema
 from tidepost.sql import quote_identifier
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Reading:
     job:       its name, for what to type
     on_poison: `reject`, or `stop` before it
     lose:      records positions that are gone and were given up; None where nobody gave them up
+    texts:     makes values texts of JSON; None where they are
     """
 
     cluster: Cluster
@@ -46,6 +47,7 @@ class Reading:
     job: str
     on_poison: str = "reject"
     lose: Callable[[str, Range], None] | None = None
+    texts: Texts | None = None
 
     def missing(self, name: str, window: Range) -> None:
         """As `ports.OfLanes.missing`."""
@@ -188,6 +190,7 @@ class KafkaLane:
                 window,
                 headers,
                 (lambda _: None) if self._again else (lambda gone: reading.missing(self._name, gone)),
+                reading.texts,
             )
             if not self._empty:
                 arriving.begin()
