@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message, TopicPartition
 
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ranges import Range
-from tidepost.sources.kafka_client import Cluster
+from tidepost.sources.kafka_client import Client, Cluster
 from tidepost.sources.kafka_columns import NO_VALUE, NOT_UTF8
 
 MOST_MESSAGES, MOST_BYTES = 5_000, 8_000_000
@@ -42,7 +42,7 @@ class Arriving:
     """
 
     cluster: Cluster
-    consumer: Consumer
+    consumer: Client
     partition: int
     window: Range
     headers: Sequence[str]
