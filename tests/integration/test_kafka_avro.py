@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import struct
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -21,6 +22,8 @@ from tests.kafka import COLUMNS, Kafka, Reading, message
 from tests.registry import SchemaRegistry, registry
 from tests.world import Row, World, rows, said
 
+from tidepost.comparing.reconcile import Reconciling, Scope
+from tidepost.comparing.resend import fill
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ranges import Range
 
@@ -77,33 +80,36 @@ def schemas(world: World) -> Iterator[SchemaRegistry]:
         yield found
 
 
-def read_avro(reading: Reading, **changes: Any) -> str:
-    return reading(**{"format": "avro", "registry": {"url": "${REGISTRY}"}, "columns": OF_A_ROW, **changes})
+def read_avro(reading: Reading, partitions: int = 1, **changes: Any) -> str:
+    return reading(
+        partitions, **{"format": "avro", "registry": {"url": "${REGISTRY}"}, "columns": OF_A_ROW, **changes}
+    )
 
 
-def test_messages_of_schemas_that_evolve_arrive_and_poison_is_set_aside(
+def test_messages_of_schemas_that_evolve_arrive_and_poison_is_set_aside_until_it_can_be_read(
     world: World, kafka: Kafka, reading: Reading, schemas: SchemaRegistry
 ) -> None:
-    topic = read_avro(reading)
+    topic = read_avro(reading, partitions=2)
     world.define(limits={"rejects": 10})
-    logged = [body(one) for one in rows(40)]
+    logged = [body(one) for one in rows(41)]
     written = AvroSerializer(SchemaRegistryClient({"url": schemas.url}), json.dumps(record_of("First", FIELDS[:3])))
     at = SerializationContext(topic, MessageField.VALUE)
-    old = [written({key: one[key] for key in ("request", "features", "scores")}, at) for one in logged[:20]]
+    old = [written({key: one[key] for key in ("request", "features", "scores")}, at) for one in logged]
     newer = record_of("Second", [*FIELDS, {"name": "more", "type": "int", "default": 7}])
     number = schemas.register(f"{topic}-value", newer)
-    new = [encoded(number, newer, one) for one in logged[20:]]
+    new = [encoded(number, newer, one) for one in logged]
     other = schemas.register("other", {"type": "string"}, schemaType="JSON")
     poison = [
         json.dumps({"request": {"id": "x"}}).encode(),
-        struct.pack(">bI", 0, 4711) + old[0][5:],
+        struct.pack(">bI", 0, 4711) + old[40][5:],
         new[0][:-3],
         new[0] + b"!",
         struct.pack(">bI", 0, other) + b"text",
         b"\x00",
         None,
     ]
-    kafka.send(topic, [*old, *new[:10], *poison, *new[10:]])
+    kafka.send(topic, old[:5])
+    kafka.send(topic, [*old[5:20], *new[20:30], *poison, *new[30:40]], partition=1)
     schemas.asked.clear()
     outcome = world.run()
     assert not said(outcome)
@@ -111,8 +117,17 @@ def test_messages_of_schemas_that_evolve_arrive_and_poison_is_set_aside(
     assert world.everything_arrived_once(40)
     assert sorted(schemas.asked) == [f"/schemas/ids/{one}" for one in (1, 2, 3, 4711)]
     places = [json.loads(one["row"])["@message"] for one in world.rejects() if one["reason"] == "unknown_schema"]
-    assert [(one["topic"], one["offset"]) for one in places] == [(topic, 31)]
+    assert [(one["topic"], one["partition"], one["offset"]) for one in places] == [(topic, 1, 26)]
     assert places[0]["value"].startswith("AAAAEmc"), "in base64, as it is no text"
+
+    schemas.schemas[4711] = schemas.schemas[1]
+    with world.wired() as wired, world.ledger() as ledger, wired.engine.connect() as connection:
+        it = Reconciling(wired, ledger, world.stream(), connection)
+        found = it.reconcile(Scope(), wired.destinations)
+        assert (found.total.here.missing, list(found.missing)) == (1, [Range(26, 27)])
+        fill(wired, found.missing, notice=lambda _: None, stop=threading.Event())
+        assert it.reconcile(Scope(), wired.destinations).agrees
+    assert world.everything_arrived_once(41)
 
 
 def test_values_are_exactly_what_was_written(
