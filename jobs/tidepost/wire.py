@@ -286,7 +286,18 @@ def _kafka_source(
         group=text(to.group, "group") if to.group is not None else f"tidepost-{job.name}",
         options={name: text(value, "options", name) for name, value in to.options.items()},
     )
-    return KafkaSource(Reading(cluster, columns, job.name, to.on_poison, lose))
+    texts = None
+    if to.registry is not None:
+        try:
+            from tidepost.sources.kafka_avro import Avro, Registry  # noqa: PLC0415
+        except ImportError:
+            raise Misconfigured(
+                f"{job.where('source', 'kafka', 'format')}: Avro needs libraries that are not installed",
+                hint="Install them:  pip install 'tidepost[kafka]'",
+            ) from None
+        options = {name: text(value, "registry", "options", name) for name, value in to.registry.options.items()}
+        texts = Avro(Registry(text(to.registry.url, "registry", "url"), options))
+    return KafkaSource(Reading(cluster, columns, job.name, to.on_poison, lose, texts))
 
 
 def destinations_of(

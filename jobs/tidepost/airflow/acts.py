@@ -23,9 +23,11 @@ from tidepost.errors import Misconfigured, Refused, Retryable
 from tidepost.labels import dropping
 from tidepost.leases import LEASE_SECONDS
 from tidepost.model import DeliveryState, Request, ScanKind, Stream, StreamName
-from tidepost.planning.prospect import prospect
+from tidepost.planning.lanes import lane_marks
+from tidepost.planning.prospect import prospect, start_of
+from tidepost.ports import OfLanes
 from tidepost.run import registered
-from tidepost.status import StreamStatus, read_status
+from tidepost.status import StreamStatus, positions_text, read_status
 from tidepost.steps import Begun, Standing, Uploaded
 from tidepost.texts import count, short, span
 
@@ -170,7 +172,7 @@ class Report:
     counts:  as its XCom has them
     hours:   rows that arrived, by hour of event time
     retries: requests that were made again
-    mark:    the least of the destinations' marks, as text
+    mark:    the least of the destinations' marks, as text; of lanes, of each
     lag:     seconds from there to now; None where the mark is no time
     flow:    where the rows that arrived came from and went to
     held:    what to do about slices that are held, or None
@@ -211,7 +213,16 @@ def report(it: Opened, standing: Standing, cuts: Sequence[int], *, tell: Teller)
         }
     held = _held(it.title, own, standing.held) if standing.held else None
     moved = _flow(it, standing.tally.scanned, standing.rows, size, standing.arrived)
-    return Report(counts, hours, retries, least(it.world.source.cursor(), [*marks.values()]), lag, moved, held)
+    return Report(counts, hours, retries, _mark(it, marks), lag, moved, held)
+
+
+def _mark(it: Opened, marks: Mapping[str, str | None]) -> str | None:
+    """What of the world's stream has arrived at all destinations that are sent to."""
+    kind = it.world.source.cursor()
+    if not isinstance(it.world.source, OfLanes) or it.stream is None:
+        return least(kind, [*marks.values()])
+    start = start_of(it.world.job, kind)
+    return positions_text(kind, lane_marks(it.ledger, it.stream, [*marks], start)) if marks else None
 
 
 def least(kind: CursorKind, marks: Sequence[str | None]) -> str | None:
@@ -226,11 +237,13 @@ def flow(it: Opened, done: Uploaded) -> Flow:
 
 
 def _flow(it: Opened, scanned: int, rows: int, size: int, sent: int) -> Flow:
-    job, source = it.world.job, it.world.job.source.postgres
-    url = None if source is None else resolve(str(source), it.env)
+    job, source = it.world.job, it.world.job.source
+    url = None if source.postgres is None else resolve(str(source.postgres), it.env)
     prefix = "" if it.stream is None else it.stream.prefix
     staged = lineage.staging(it.world.staging.where(f"{prefix}/data"))
     read, models = lineage.sources(job, url), lineage.models(job)
+    if source.kafka is not None:
+        read = (lineage.topic(resolve(source.kafka.bootstrap, it.env), resolve(source.kafka.topic, it.env)),)
     if len(models) == 1:  # of several, nobody has counted what went to which
         models = (lineage.counted(models[0], rows=sent),)
     return Flow(

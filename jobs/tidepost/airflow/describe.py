@@ -53,6 +53,8 @@ def describe(job: Job, file: str) -> str:
 
 
 def _source(source: SourceDefinition) -> str:
+    if source.kafka is not None:
+        return f"topic `{source.kafka.topic}` at `{source.kafka.bootstrap}`"
     place = f" of `{source.database}`" if source.database else f" of `{source.postgres}`" if source.postgres else ""
     if source.files is not None:
         return f"{source.format}: {_names(source.files)}"

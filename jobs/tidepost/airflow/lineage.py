@@ -51,6 +51,11 @@ def sources(job: Job, url: str | None = None) -> tuple[Dataset, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def topic(bootstrap: str, name: str) -> Dataset:
+    """A topic of Kafka, by the first of its brokers."""
+    return Dataset(f"kafka://{bootstrap.partition(',')[0].strip()}", name)
+
+
 def staging(place: str) -> Dataset:
     """A stream's data files; `place` as the staging's `where` tells it."""
     return _place(place)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tidepost.comparing.compare import Difference
-    from tidepost.comparing.reconcile import Bucket, Reconciled, Reconciling, Scope
+    from tidepost.comparing.reconcile import Bucket, LaneNumbers, Reconciled, Reconciling, Scope
     from tidepost.cursor import CursorKind
     from tidepost.ports import Destination
     from tidepost.run import Outcome
@@ -259,14 +259,16 @@ _ALWAYS: Final = ("source", "published", "duplicates", "conflicts", "rejected", 
 
 
 def _text(job: str, kind: CursorKind, result: Reconciled, it: Reconciling) -> Iterator[RenderableType]:
-    if result.cursor is None and not result.buckets:
-        yield f"{job}: nothing was scanned yet"
-        return
+    whose = "inferences" if it.stream.name == "inferences" else "labels"
     what = "what was published"
-    if result.cursor is not None:
+    if result.lanes:
+        what = "what the source still holds of what was scanned"
+    elif result.cursor is not None:
         ends = (short(kind.format(result.cursor.start)), short(kind.format(result.cursor.end)))
         what = f"the source from {ends[0]} to {ends[1]}"
-    whose = "inferences" if it.stream.name == "inferences" else "labels"
+    elif not result.buckets:
+        yield f"{job}: nothing was scanned yet"
+        return
     yield f"{job}: {what}, by {it.every} of the {whose}' time"
     here = [name for name in _HERE if name in _ALWAYS or getattr(result.total.here, name)]
     for name, total in result.total.there.items():
@@ -280,6 +282,10 @@ def _text(job: str, kind: CursorKind, result: Reconciled, it: Reconciling) -> It
         yield f"at {name}" if asked else f"at {name}, which cannot be asked: taken is what it accepted"
         if result.unnamed.get(name):
             yield f"  of these it refused {count(result.unnamed[name], 'row')}, and did not say which"
+        if result.lanes:
+            lanes = [(one.name, *_held(one, kind), *_cells(one, name, here, there)) for one in result.lanes]
+            yield ""
+            yield table(("lane", "#scanned to", "#held from", *heads), lanes)
     for reason, rejected in result.reasons.items():
         yield f"  rejected: {rejected:,} {reason}"
     yield from _differing(it)
@@ -299,7 +305,12 @@ def _differing(it: Reconciling) -> Iterator[RenderableType]:
         yield f"and {count(number - SHOWN, 'id')} more; all of them:  --json, or --ids FILE"
 
 
-def _cells(one: Bucket, name: str, here: Sequence[str], there: Sequence[str]) -> list[str]:
+def _held(one: LaneNumbers, kind: CursorKind) -> tuple[str, str]:
+    """Where a lane ends that was compared, and where it begins now."""
+    return kind.format(one.window.end), "gone" if one.held is None else kind.format(one.held.first)
+
+
+def _cells(one: Bucket | LaneNumbers, name: str, here: Sequence[str], there: Sequence[str]) -> list[str]:
     return [
         *(f"{getattr(one.here, each):,}" for each in here),
         *(f"{getattr(one.there[name], each):,}" for each in there),
@@ -326,13 +337,25 @@ def _document(job: str, kind: CursorKind, result: Reconciled, differing: Any) ->
         "agrees": result.agrees,
         "unnamed": dict(result.unnamed),
         "total": _numbers(result.total),
+        "lanes": [
+            {
+                "name": one.name,
+                "start": kind.format(one.window.start),
+                "end": kind.format(one.window.end),
+                "held": None
+                if one.held is None
+                else {"start": kind.format(one.held.first), "end": kind.format(one.held.end)},
+                **_numbers(one),
+            }
+            for one in result.lanes
+        ],
         "reasons": dict(result.reasons),
         "buckets": [{"start": _instant(one.start) or None, **_numbers(one)} for one in result.buckets],
         "differences": [_difference(one) for one in differing],
     }
 
 
-def _numbers(one: Bucket) -> dict[str, Any]:
+def _numbers(one: Bucket | LaneNumbers) -> dict[str, Any]:
     return {
         **{each: getattr(one.here, each) for each in _HERE},
         "at": {name: {each: getattr(there, each) for each in _THERE} for name, there in one.there.items()},

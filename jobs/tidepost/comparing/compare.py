@@ -9,6 +9,8 @@
 | gone      | published rows that have no row in the source                                   |
 | shown     | ids that a destination shows, with the number of copies                         |
 | outcomes  | for each destination, what became of each published row; doubled, others        |
+| dropped   | slices of which the source has let go rows, which is no difference then         |
+| places    | where slices were read: sequence, the number of the lane                        |
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from tidepost.comparing.lanes import STRETCH, Lane
 from tidepost.cursor import UUIDS, CursorKind, CursorType
 from tidepost.ledger.comparing import SKIPPED
 from tidepost.model import MICROSECONDS_AN_HOUR, DeliveryState, Proof, Stream
@@ -44,7 +47,12 @@ _TABLES: Final = (
     "verdicts (id VARCHAR, event BIGINT, content UBIGINT, cursor HUGEINT, what VARCHAR, reason VARCHAR)",
     "gone (id VARCHAR, event BIGINT, sequence BIGINT)",
     "outcomes (destination VARCHAR, id VARCHAR, event BIGINT, sequence BIGINT, what VARCHAR, copies BIGINT)",
+    "dropped (sequence BIGINT)",
+    "places (sequence BIGINT, lane BIGINT)",
 )
+_AT_CURSOR: Final = f"CAST(cursor // {STRETCH} AS BIGINT)"
+_AT_SLICE: Final = f"(SELECT map_from_entries(list((p.sequence, p.lane))) FROM {_T}places AS p)[sequence]"
+"""SQL of the number of a row's lane, by its position or its slice."""
 _CONFLICTS: Final = (CHANGED, CONFLICT)
 
 
@@ -95,14 +103,15 @@ class Comparison:
 
     # ---------------------------------------------------------------------------------------------- reading
 
-    def read_source(self, target: Shape, relation: Relation, *, events: Range | None) -> None:
+    def read_source(self, target: Shape, relation: Relation, *, events: Range | None, base: int = 0) -> None:
+        """base: what is added to each position"""
         own = {name: quote_identifier(name) for name in (EVENT, CURSOR, REASON)}
         within = "true" if events is None else f"r.{own[EVENT]} >= $first AND r.{own[EVENT]} < $last"
         cursor = self._cursor(f"r.{own[CURSOR]}")
         self.connection.execute(
             f"INSERT INTO {_T}source SELECT r.{ID}, r.{own[EVENT]}, "
             f"CASE WHEN r.{own[REASON]} IS NULL THEN hash({self.content(tuple(target.staged))}) END, "
-            f"{cursor}, r.{own[REASON]} "
+            f"{cursor} + {base}::HUGEINT, r.{own[REASON]} "
             f"FROM ({target.sql(self.rows(relation, target), judged=relation.judged)}) AS r WHERE {within}",
             {**relation.values, **_ends(events)},
         )
@@ -114,6 +123,12 @@ class Comparison:
     def rows(self, relation: Relation, target: Shape) -> str:
         """SQL of the rows of the source that count."""
         return relation.sql
+
+    def place(self, lanes: Sequence[Lane]) -> None:
+        """Remember where slices were read, and which of them the source has not whole any more."""
+        for one in lanes:
+            self._insert("places", {"sequence": [each.sequence for each in one.slices], "lane": one.number})
+            self._insert("dropped", {"sequence": sorted(one.dropped)})
 
     def events(self) -> Range | None:
         """The event times of the source's rows that can be sent; None where there are none."""
@@ -264,17 +279,17 @@ class Comparison:
 
     # ---------------------------------------------------------------------------------------------- results
 
-    def counted_here(self) -> dict[int | None, dict[str, int]]:
-        """Rows by hour or day, as `reconcile.Here` names them."""
+    def counted_here(self, *, by_lane: bool = False) -> dict[int | None, dict[str, int]]:
+        """Rows by hour or day, or by the number of their lane, as `reconcile.Here` names them."""
         found: dict[int | None, dict[str, int]] = {}
-        for name, rows in (
-            ("source", f"{_T}source"),
-            ("rejected", f"{_T}source WHERE reason IS NOT NULL"),
-            ("gone", f"{_T}gone"),
-            ("published", f"{_T}published WHERE inside"),
+        for name, rows, at in (
+            ("source", f"{_T}source", _AT_CURSOR),
+            ("rejected", f"{_T}source WHERE reason IS NOT NULL", _AT_CURSOR),
+            ("gone", f"{_T}gone", _AT_SLICE),
+            ("published", f"{_T}published WHERE inside", _AT_SLICE),
         ):
-            for start, count in self._by_start(rows):
-                found.setdefault(start, {})[name] = count
+            for key, count in self._counted(rows, at if by_lane else self._start):
+                found.setdefault(key, {})[name] = count
         for name in (
             "duplicates",
             "conflicts",
@@ -285,20 +300,22 @@ class Comparison:
             "unmatched",
             "orphans",
         ):
-            for start, count in self._by_start(f"{_T}verdicts WHERE what = '{name}'"):
-                one = found.setdefault(start, {})
+            at = _AT_CURSOR if by_lane else self._start
+            for key, count in self._counted(f"{_T}verdicts WHERE what = '{name}'", at):
+                one = found.setdefault(key, {})
                 one[name] = one.get(name, 0) + count
         return found
 
-    def counted_there(self, destination: str) -> dict[int | None, dict[str, int]]:
-        """Rows by hour or day at one destination, as `reconcile.There` names them."""
+    def counted_there(self, destination: str, *, by_lane: bool = False) -> dict[int | None, dict[str, int]]:
+        """The same at one destination, as `reconcile.There` names them."""
         found: dict[int | None, dict[str, int]] = {}
+        key = _AT_SLICE if by_lane else self._start
         sql = (
-            f"SELECT {_floor('event', self.width)}, what, count(*), sum(copies), sum(greatest(copies - 1, 0)) "
+            f"SELECT {key}, what, count(*), sum(copies), sum(greatest(copies - 1, 0)) "
             f"FROM {_T}outcomes WHERE destination = $destination GROUP BY ALL"
         )
-        for start, what, rows, copies, more in self._all(sql, destination=destination):
-            one = found.setdefault(start, {})
+        for at, what, rows, copies, more in self._all(sql, destination=destination):
+            one = found.setdefault(at, {})
             one[what] = int(copies) if what == "others" else int(rows)
             if what == "arrived":
                 one["doubled"] = int(more)
@@ -320,15 +337,19 @@ class Comparison:
         )
         return {int(one): int(rows) for one, rows in self._all(sql, destination=destination, what=what)}
 
-    def missing(self, scanned: Ranges) -> Ranges:
-        """Where in the cursor missing rows are: few ranges, within what was scanned."""
-        ((first, last),) = self._all(f"SELECT min(cursor), max(cursor) FROM {_T}verdicts WHERE what = 'missing'")
+    def missing(self, scanned: Ranges, window: Range | None = None) -> Ranges:
+        """Where in the cursor missing rows are: few ranges, within what was scanned.
+        window: only those with positions in it"""
+        within = "" if window is None else f"AND cursor >= {window.start} AND cursor < {window.end}"
+        ((first, last),) = self._all(
+            f"SELECT min(cursor), max(cursor) FROM {_T}verdicts WHERE what = 'missing' {within}"
+        )
         if first is None:
             return Ranges()
         first, last = int(first), int(last) + 1
         step = -(-(last - first) // MOST_RANGES)
         sql = (
-            f"SELECT min(cursor), max(cursor) FROM {_T}verdicts WHERE what = 'missing' "
+            f"SELECT min(cursor), max(cursor) FROM {_T}verdicts WHERE what = 'missing' {within} "
             f"GROUP BY (cursor - $first::HUGEINT) // $step::HUGEINT"
         )
         ends = self._all(sql, first=first, step=step)
@@ -371,11 +392,13 @@ class Comparison:
             f"SELECT first::HUGEINT AS first, last::HUGEINT AS last FROM {_T}texts"
         )
 
-    def _by_start(self, rows: str) -> list[tuple[int | None, int]]:
-        return [
-            (start, int(count))
-            for start, count in self._all(f"SELECT {_floor('event', self.width)}, count(*) FROM {rows} GROUP BY 1")
-        ]
+    @property
+    def _start(self) -> str:
+        """SQL of the start of the hour or day that a row's event lies in."""
+        return _floor("event", self.width)
+
+    def _counted(self, rows: str, by: str) -> list[tuple[int | None, int]]:
+        return [(key, int(count)) for key, count in self._all(f"SELECT {by}, count(*) FROM {rows} GROUP BY 1")]
 
     def _insert(self, table: str, values: dict[str, Any]) -> None:
         """Rows whose columns are lists of one length, or one value for all of them."""
@@ -402,6 +425,7 @@ DIFFERENCES: Final = (
     f"WHERE what IN ('missing', 'conflicts', 'rejected', 'orphans') "
     f"UNION ALL SELECT 'rejected', id, event, NULL, NULL, reason, 5 FROM {_T}source WHERE reason IS NOT NULL "
     f"UNION ALL SELECT 'gone', id, event, NULL, sequence, '', 6 FROM {_T}gone "
+    f"WHERE sequence NOT IN (SELECT sequence FROM {_T}dropped) "
     f"UNION ALL SELECT 'lost', id, event, destination, sequence, "
     f"CASE WHEN copies > 0 THEN 'another value is there' ELSE '' END, 1 FROM {_T}outcomes WHERE what = 'lost' "
     f"UNION ALL SELECT 'doubled', id, event, destination, sequence, copies || ' copies', 2 FROM {_T}outcomes "

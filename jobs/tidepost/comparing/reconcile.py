@@ -23,15 +23,15 @@ import duckdb
 
 from tidepost.comparing.compare import DIFFERING, NUMBERS, Comparison, Difference
 from tidepost.comparing.labels import LabelComparison
+from tidepost.comparing.lanes import STRETCH, Lane, in_the_lane, lanes_of, on_the_line
 from tidepost.engine import translated
-from tidepost.errors import Misconfigured
 from tidepost.labels.dropping import LANE as FILES
 from tidepost.labels.holding import LANE as HELD
 from tidepost.labels.holding import held_now
-from tidepost.ledger.comparing import SqlComparing
+from tidepost.ledger.comparing import SliceAt, SqlComparing
 from tidepost.ledger.sql import SqlLedger
 from tidepost.model import MICROSECONDS_AN_HOUR, Proof, Stream, StreamName
-from tidepost.ports import Destination, OfLanes, PartRef
+from tidepost.ports import Destination, Extent, OfLanes, PartRef, lane_of
 from tidepost.ranges import Range, Ranges
 from tidepost.rows.shape import shape
 from tidepost.world import World
@@ -140,15 +140,31 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneNumbers:
+    """The numbers of one lane. Where an id is in several lanes, only all of them together add up.
+
+    window: its positions that were compared; those that it still holds were read
+    held:   what it holds now; None where the source has it no more
+    """
+
+    name: str
+    window: Range
+    held: Extent | None
+    here: Here
+    there: Mapping[str, There]
+
+
+@dataclass(frozen=True, slots=True)
 class Reconciled:
     """What a comparison found. The ids that differ stay in the connection, see `Comparison.differences`.
 
-    cursor:  the range of the source that was read; None where it was not read
+    cursor:  the range of the source that was read; None where it was not read, and of a source of lanes
     reasons: why rows were rejected → rows
     lost:    destination → slice → rows that are lost there
     taken:   destination that cannot be asked → slice → rows that it accepted
     unnamed: destination that cannot be asked → of those, rows that it refused without saying which
-    missing: where in the cursor missing rows are, within what was scanned
+    missing: where in the cursor missing rows are, within what was scanned; of lanes, in any of them
+    lanes:   those of a source that has several, where it was read
     """
 
     cursor: Range | None
@@ -159,6 +175,7 @@ class Reconciled:
     taken: Mapping[str, Mapping[int, int]]
     unnamed: Mapping[str, int]
     missing: Ranges
+    lanes: tuple[LaneNumbers, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -219,7 +236,7 @@ class Reconciling:
 
     def _reconcile(self, scope: Scope, destinations: Sequence[Destination], *, source: bool) -> Reconciled:
         known = SqlComparing(self.ledger)
-        scanned = self.ledger.plans.coverage(self.stream).scanned.get("", Ranges())
+        scanned = self.ledger.plans.coverage(self.stream).scanned
         published = self.ledger.slices.published(self.stream, None)
         slices = known.slices(self.stream)
         states = {one.name: known.states(self.stream, one.name) for one in destinations}
@@ -234,18 +251,16 @@ class Reconciling:
             quarantine=job.drift == "quarantine",
             stream=job.stream,
         )
-        ranges = {one.sequence: one.range for one in slices if one.lane not in (HELD, FILES)}
-        cursor, inside = self._within(scope, scanned, ranges)
+        windows, inside = self._reach(scope, scanned, [one for one in slices if one.lane not in (HELD, FILES)])
         comparison.begin()
-        if cursor is not None and source:
-            if isinstance(self.world.source, OfLanes):
-                raise Misconfigured(
-                    f"{job.name}: a source of lanes cannot be read again by event time",
-                    safe="Nothing was changed.",
-                    hint=f"What a platform lost is found and sent by:  tidepost resend {job.name}",
-                )
-            with self.world.source.read(self.connection, cursor, target.reads) as relation:
-                comparison.read_source(target, relation, events=scope.events)
+        lanes = lanes_of(self.world.source, windows, scanned, slices) if source else ()
+        comparison.place(lanes)
+        for lane in lanes:
+            of = lane_of(self.world.source, lane.name, again=True) if lane.reads else self.world.source
+            for part in lane.reads:
+                with of.read(self.connection, part, target.reads) as relation:
+                    comparison.read_source(target, relation, events=scope.events, base=lane.base)
+        line = _line(lanes, scanned)
         parts = published.parts
         near = self._near(parts, inside, scope, comparison.events())
         comparison.read_index(
@@ -257,17 +272,33 @@ class Reconciling:
             inside=inside,
             events=scope.events,
         )
-        comparison.match(scanned)
+        comparison.match(line)
         newer = self.ledger.slices.published(self.stream, near).parts
         since = [one for one in newer if one.sequence > published.version]
         comparison.tell_missing(self.world.staging, self.world.records, self.stream, since)
         for one in destinations:
             comparison.ask(one, self.stream, states[one.name], events=scope.events)
-        result = self._result(comparison, cursor, destinations, scanned)
+        result = self._result(comparison, windows.get(""), destinations, lanes, line)
         comparison.keep_numbers(
             [_row(one, name, there) for one in result.buckets for name, there in one.there.items()]
         )
         return result
+
+    def _reach(
+        self, scope: Scope, scanned: Mapping[str, Ranges], slices: Sequence[SliceAt]
+    ) -> tuple[dict[str, Range], frozenset[int] | None]:
+        """What to compare of each lane, and the slices that are compared, as `_within` has them."""
+        names = {*scanned, *(one.lane for one in slices)} - {HELD, FILES}
+        windows: dict[str, Range] = {}
+        chosen: list[frozenset[int] | None] = []
+        for name in names if isinstance(self.world.source, OfLanes) else ("",):
+            of = {one.sequence: one.range for one in slices if one.lane == name}
+            window, inside = self._within(scope, scanned.get(name, Ranges()), of)
+            chosen.append(inside)
+            if window is not None:
+                windows[name] = window
+        every = [one for one in chosen if one is not None]
+        return windows, frozenset[int]().union(*every) if every else None
 
     def _within(
         self, scope: Scope, scanned: Ranges, slices: Mapping[int, Range]
@@ -309,7 +340,12 @@ class Reconciling:
         return Range(start // hour * hour, -(-end // hour) * hour)
 
     def _result(
-        self, comparison: Comparison, cursor: Range | None, destinations: Sequence[Destination], scanned: Ranges
+        self,
+        comparison: Comparison,
+        cursor: Range | None,
+        destinations: Sequence[Destination],
+        lanes: Sequence[Lane],
+        line: Ranges,
     ) -> Reconciled:
         names = [one.name for one in destinations]
         here = comparison.counted_here()
@@ -338,13 +374,48 @@ class Reconciling:
             {name: comparison.by_slice(name, "lost") for name in names},
             taken,
             {name: self._unnamed(name, slices) for name, slices in taken.items()},
-            comparison.missing(scanned),
+            self._missing(comparison, lanes, line),
+            self._by_lane(comparison, [one for one in lanes if one.name], names),
         )
 
     def _unnamed(self, destination: str, slices: Mapping[int, int]) -> int:
         """Rows of closed slices that a destination refused by number alone."""
         refused = SqlComparing(self.ledger).left_out(self.stream, destination)
         return sum(rows for sequence, rows in refused.items() if sequence in slices)
+
+    def _missing(self, comparison: Comparison, lanes: Sequence[Lane], line: Ranges) -> Ranges:
+        if not any(one.name for one in lanes):
+            return comparison.missing(line)
+        found = Ranges()
+        for one in lanes:
+            stretch = Range(one.base, one.base + STRETCH)
+            found = found.union(in_the_lane(one, comparison.missing(line.within(stretch), stretch)))
+        return found
+
+    def _by_lane(
+        self, comparison: Comparison, lanes: Sequence[Lane], names: Sequence[str]
+    ) -> tuple[LaneNumbers, ...]:
+        if not lanes:
+            return ()
+        here = comparison.counted_here(by_lane=True)
+        there = {name: comparison.counted_there(name, by_lane=True) for name in names}
+        return tuple(
+            LaneNumbers(
+                one.name,
+                one.window,
+                one.held,
+                Here(**here.get(one.number, {})),
+                {name: There(**each.get(one.number, {})) for name, each in there.items()},
+            )
+            for one in lanes
+        )
+
+
+def _line(lanes: Sequence[Lane], scanned: Mapping[str, Ranges]) -> Ranges:
+    """What was scanned, on the line of positions that the joins know."""
+    if not lanes:
+        return Ranges()
+    return Ranges(tuple(part for one in lanes for part in on_the_line(one, scanned.get(one.name, Ranges()))))
 
 
 def _row(one: Bucket, name: str, there: There) -> dict[str, object]:

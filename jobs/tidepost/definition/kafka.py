@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from tidepost.definition.fields import Referring, Section, Text, fault, lengthen, shown
+from tidepost.definition.fields import Address, Referring, Section, Text, fault, lengthen, shown
 from tidepost.definition.reference import SECRET_PATTERN
 
 OFFSET: Final = "offset"
@@ -16,7 +16,10 @@ OFFSET: Final = "offset"
 _STEP: Final = re.compile(r'\.?"([^"]+)"|\.?([^\s."\[\]$*#]+)|\[(\d+)\]')
 _OPTIONS: Final = ("broker.", "client.", "fetch.", "metadata.", "reconnect.", "sasl.", "security.", "socket.", "ssl.")
 _SINGLE: Final = frozenset({"heartbeat.interval.ms", "max.poll.interval.ms", "session.timeout.ms"})
-_SECRET: Final = re.compile(r"password|secret|\.key\.pem$|keystore\.|sasl\.jaas|oauthbearer\.config")
+_REGISTRY_OPTIONS: Final = ("basic.auth.", "bearer.auth.", "ssl.")
+_SECRET: Final = re.compile(
+    r"password|secret|\.key\.pem$|keystore\.|sasl\.jaas|oauthbearer\.config|user\.info$|auth\.token$"
+)
 
 
 def json_path(text: str) -> str:
@@ -42,7 +45,7 @@ class KafkaColumn(Section):
 
     path: Text | None = Field(
         None,
-        description='A field of the message\'s JSON: names and `[number]`s, `"…"` around a name with dots.',
+        description='A field of the message\'s JSON or Avro: names and `[number]`s, `"…"` around a name with dots.',
         examples=["request.id", "scores[0]"],
     )
     header: Text | None = Field(
@@ -87,8 +90,32 @@ Columns = Annotated[
 Options = Annotated[dict[Text, Referring], WithJsonSchema({"type": "object", "additionalProperties": _COLUMN_SCHEMA})]
 
 
+class RegistryDefinition(Section):
+    """A registry of schemas, by the REST of Confluent's."""
+
+    url: Address = Field(
+        description="Its address; a user and a password only behind a reference.", examples=["${SCHEMA_REGISTRY}"]
+    )
+    options: Options = Field(
+        {},
+        description="Options of confluent-kafka's client of it, by their own names: `basic.auth.user.info`, "
+        "`ssl.ca.location`, `ssl.certificate.location` and others. Passwords, keys and tokens are always references.",
+        examples=[
+            {"basic.auth.user.info": "${REGISTRY_USER_AND_PASSWORD}", "ssl.ca.location": "/etc/ssl/registry.pem"}
+        ],
+    )
+
+    @model_validator(mode="after")
+    def _options_are_ours_to_pass(self) -> Self:
+        for name, value in self.options.items():
+            if not name.startswith(_REGISTRY_OPTIONS):
+                raise fault("is not passed on; basic.auth, bearer.auth and ssl options are", "options", name)
+            _check_secret(name, value)
+        return self
+
+
 class KafkaDefinition(Section):
-    """A topic of JSON messages. The cursor is the vector of its partitions' offsets: `cursor: {column: offset,
+    """A topic. The cursor is the vector of its partitions' offsets: `cursor: {column: offset,
     start: 0}`. Only what is committed is read."""
 
     bootstrap: Referring = Field(
@@ -99,6 +126,10 @@ class KafkaDefinition(Section):
         description="The source's columns by name: where each is in a message, and of which type.",
         examples=[{"id": "request.id", "score": {"path": "scores[0]", "type": "float"}}],
     )
+    format: Literal["json", "avro"] = Field(
+        "json", description="What a message's value is: one JSON value, or Avro by the schemas of `registry`."
+    )
+    registry: RegistryDefinition | None = Field(None, description="Where the schemas of Avro are.")
     group: Referring | None = Field(
         None,
         description="The consumer group whose offsets follow the mark, for tools that show lag. Default: `tidepost-` "
@@ -106,8 +137,8 @@ class KafkaDefinition(Section):
     )
     on_poison: Literal["reject", "stop"] = Field(
         "reject",
-        description="What becomes of a message that is no JSON, or whose values are not of their columns' types: it "
-        "is set aside with topic, partition, offset and reason, or ends the run before it.",
+        description="What becomes of a message that is not of its format, or whose values are not of their columns' "
+        "types: it is set aside with topic, partition, offset and reason, or ends the run before it.",
     )
     options: Options = Field(
         {},
@@ -121,6 +152,19 @@ class KafkaDefinition(Section):
         for name, value in self.options.items():
             if not name.startswith(_OPTIONS) and name not in _SINGLE:
                 raise fault("is not passed on; security, sasl, ssl, socket and client options are", "options", name)
-            if _SECRET.search(name) and not re.fullmatch(SECRET_PATTERN, value):
-                raise fault("holds a secret; put it in a variable and write ${NAME} here", "options", name)
+            _check_secret(name, value)
         return self
+
+    @model_validator(mode="after")
+    def _avro_has_a_registry(self) -> Self:
+        if self.format == "avro" and self.registry is None:
+            raise fault("is missing: Avro is read by the schemas of a registry", "registry")
+        if self.format != "avro" and self.registry is not None:
+            raise fault("belongs to `format: avro`", "registry")
+        return self
+
+
+def _check_secret(name: str, value: str) -> None:
+    """Raises what pydantic takes where a secret stands in the definition itself."""
+    if _SECRET.search(name) and not re.fullmatch(SECRET_PATTERN, value):
+        raise fault("holds a secret; put it in a variable and write ${NAME} here", "options", name)

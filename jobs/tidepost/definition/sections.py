@@ -125,7 +125,7 @@ class SourceDefinition(Section):
     )
     kafka: KafkaDefinition | None = Field(
         None,
-        description="A Kafka topic of JSON messages.",
+        description="A Kafka topic.",
         examples=[{"bootstrap": "${KAFKA}", "topic": "inferences", "columns": {"id": "request.id"}}],
     )
     s3: SecretReference | None = Field(

@@ -24,7 +24,7 @@ from tidepost.labels.holding import LANE as HELD
 from tidepost.labels.holding import read_held
 from tidepost.leases import Keeper
 from tidepost.model import Cut, Delivery, Part, Slice, Stream
-from tidepost.ports import PartRef, Relation, lane_of
+from tidepost.ports import OfLanes, PartRef, Relation, lane_of
 from tidepost.publishing.intake import TAKEN_ONCE
 from tidepost.publishing.publish import manifest_key
 from tidepost.publishing.stage import Stage
@@ -106,7 +106,7 @@ class Restage:
         if known.lane in TAKEN_ONCE:
             yield self._of_file(target, stream, known)
             return
-        source = lane_of(self.stage.source, known.lane)
+        source = lane_of(self.stage.source, known.lane, again=True)
         with source.read(self.stage.connection, known.range, target.reads) as relation:
             yield Relation(target.sql(relation.sql, judged=relation.judged), relation.values)
 
@@ -135,10 +135,19 @@ class Restage:
         if absent or changed:
             raise Misconfigured(
                 f"{stream.job}: the files of slice {known.sequence} were purged, and its source is not what it was: "
-                f"of {known.rows} rows {absent} are gone and {changed} have changed",
+                f"of {known.rows} rows {absent} are gone and {changed} have changed{self._begins(known)}",
                 safe="Nothing was sent: what was published is immutable.",
                 hint="Bring the rows back to the source as they were, or the data files from a copy of the staging.",
             )
+
+    def _begins(self, known: Slice) -> str:
+        """Of a lane, what it has let go of the slice's range."""
+        source = self.stage.source
+        held = source.lanes().get(known.lane) if known.lane and isinstance(source, OfLanes) else None
+        if held is None or held.first <= known.range.start:
+            return ""
+        begins = known.range.start
+        return f"; {known.lane} holds nothing below {held.first} any more, and the slice begins at {begins}"
 
     def _file(self, part: Part, folder: Path, columns: Sequence[str]) -> tuple[Part, Path]:
         names = ", ".join(f"a.{quote_identifier(name)}" for name in columns)

@@ -21,7 +21,7 @@ from tidepost.ranges import Range
 from tidepost.sources.kafka_client import Cluster, partitions_of
 from tidepost.sources.kafka_columns import Column, headers_of, select
 from tidepost.sources.kafka_group import Following, member, named
-from tidepost.sources.kafka_messages import Arriving, schema
+from tidepost.sources.kafka_messages import Arriving, Texts, schema
 from tidepost.sql import quote_identifier
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Reading:
     job:       its name, for what to type
     on_poison: `reject`, or `stop` before it
     lose:      records positions that are gone and were given up; None where nobody gave them up
+    texts:     makes values texts of JSON; None where they are
     """
 
     cluster: Cluster
@@ -46,6 +47,7 @@ class Reading:
     job: str
     on_poison: str = "reject"
     lose: Callable[[str, Range], None] | None = None
+    texts: Texts | None = None
 
     def missing(self, name: str, window: Range) -> None:
         """As `ports.OfLanes.missing`."""
@@ -97,14 +99,14 @@ class KafkaSource:
                 if mine is None or partition in mine
             }
 
-    def lane(self, name: str, *, empty: bool = False) -> KafkaLane:
+    def lane(self, name: str, *, empty: bool = False, again: bool = False) -> KafkaLane:
         if not self._ours(name):
             raise Misconfigured(
                 f"{self._reading.job}: a cut of {name} is open, and the topic is {self._cluster.topic} now",
                 safe="Nothing was lost.",
                 hint="Put source.kafka.topic back, and run once more before it changes.",
             )
-        return KafkaLane(self, self._reading, name, empty=empty)
+        return KafkaLane(self, self._reading, name, empty=empty, again=again)
 
     def missing(self, name: str, window: Range) -> None:
         self._reading.missing(name, window)
@@ -144,11 +146,12 @@ class KafkaSource:
 class KafkaLane:
     """One partition. Satisfies `ports.Source`."""
 
-    def __init__(self, whole: KafkaSource, reading: Reading, name: str, *, empty: bool) -> None:
+    def __init__(self, whole: KafkaSource, reading: Reading, name: str, *, empty: bool, again: bool) -> None:
         self._whole = whole
         self._reading = reading
         self._name = name
         self._empty = empty
+        self._again = again
         (self._partition,) = partitions_of([name])
 
     def columns(self) -> Mapping[str, str]:
@@ -186,7 +189,8 @@ class KafkaLane:
                 self._partition,
                 window,
                 headers,
-                lambda gone: reading.missing(self._name, gone),
+                (lambda _: None) if self._again else (lambda gone: reading.missing(self._name, gone)),
+                reading.texts,
             )
             if not self._empty:
                 arriving.begin()

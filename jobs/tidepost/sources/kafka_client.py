@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tidepost.errors import Misconfigured, Retryable, TidepostError
 from tidepost.ports import Extent
 
-SECONDS: Final = 30.0
-"""How long a broker may take to answer."""
+T = TypeVar("T")
+PATIENCE: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""How long a broker may take to answer, in seconds, question by question: that it refuses the client is heard only
+between two of them."""
 QUEUE_KILOBYTES: Final = 16_384
 """What librdkafka may fetch ahead."""
 _REFUSED: Final = frozenset(
@@ -27,6 +29,13 @@ _REFUSED: Final = frozenset(
         KafkaError._INVALID_ARG,
     }
 )
+_SASL: Final = "Check sasl.mechanism, sasl.username and sasl.password in source.kafka.options."
+_HINTS: Final = {
+    KafkaError._AUTHENTICATION: _SASL,
+    KafkaError.SASL_AUTHENTICATION_FAILED: _SASL,
+    KafkaError._SSL: "Check ssl.ca.location, and the certificates, in source.kafka.options.",
+}
+_AWAY: Final = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN})
 NOT_OURS: Final = frozenset(
     {
         KafkaError.UNKNOWN_MEMBER_ID,
@@ -36,6 +45,33 @@ NOT_OURS: Final = frozenset(
     }
 )
 """The group's members commit for themselves."""
+
+
+class Client(Consumer):
+    """A consumer that remembers what it heard of its brokers."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.heard: list[KafkaError] = []
+        super().__init__({**settings, "error_cb": self.heard.append})
+
+    def refusal(self) -> KafkaError | None:
+        """The first that says that the client is wrong, and not only its brokers away."""
+        with _quietly():
+            self.poll(0)  # gives what was heard meanwhile
+        return next((one for one in self.heard if one.code() in _REFUSED), None)
+
+    def asked(self, question: Callable[[float], T]) -> T:
+        """What brokers answer, who are given so many seconds. Raises KafkaException: what they refuse, at once."""
+        for seconds in PATIENCE:
+            try:
+                return question(seconds)
+            except KafkaException as error:
+                refusal = self.refusal()
+                if refusal is not None:
+                    raise KafkaException(refusal) from None
+                if error.args[0].code() not in _AWAY or seconds == PATIENCE[-1]:
+                    raise
+        raise AssertionError("the last question ends it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +84,8 @@ class Cluster:
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @contextmanager
-    def consumer(self, **more: Any) -> Iterator[Consumer]:
+    def consumer(self, **more: Any) -> Iterator[Client]:
         """A consumer that commits nothing by itself and reads only what is committed; closed when the block ends."""
-        heard: list[KafkaError] = []
         settings = {
             **self.options,
             "bootstrap.servers": self.bootstrap,
@@ -63,20 +98,16 @@ class Cluster:
             "allow.auto.create.topics": False,
             "queued.max.messages.kbytes": QUEUE_KILOBYTES,
             "log_level": 0,
-            "error_cb": heard.append,
             **more,
         }
         try:
-            consumer = Consumer(settings)
+            consumer = Client(settings)
         except KafkaException as error:
             raise self.told(error.args[0]) from None
         try:
             yield consumer
         except KafkaException as error:
-            with _quietly():
-                consumer.poll(0)  # gives what was heard meanwhile
-            told = [one for one in heard if one.code() in _REFUSED]
-            raise self.told(told[0] if told else error.args[0]) from None
+            raise self.told(consumer.refusal() or error.args[0]) from None
         finally:
             consumer.close()
 
@@ -87,13 +118,15 @@ class Cluster:
             return Misconfigured(
                 message,
                 safe="Nothing was lost.",
-                hint="Check source.kafka.options, and the rights to read the topic and its group.",
+                hint=_HINTS.get(
+                    error.code(), "Check source.kafka.options, and the rights to read the topic and its group."
+                ),
             )
         return Retryable(message, safe="Nothing was lost.", hint="Run again when the brokers answer.")
 
-    def partitions(self, consumer: Consumer) -> tuple[int, ...]:
+    def partitions(self, consumer: Client) -> tuple[int, ...]:
         """The topic's partitions. Raises Misconfigured where there is no such topic."""
-        topic = consumer.list_topics(self.topic, timeout=SECONDS).topics[self.topic]
+        topic = consumer.asked(lambda seconds: consumer.list_topics(self.topic, timeout=seconds)).topics[self.topic]
         if topic.error is not None and topic.error.code() in (
             KafkaError.UNKNOWN_TOPIC_OR_PART,
             KafkaError._UNKNOWN_TOPIC,
@@ -107,11 +140,16 @@ class Cluster:
             raise self.told(topic.error)
         return tuple(sorted(topic.partitions))
 
-    def held(self, consumer: Consumer, partition: int) -> Extent:
+    def held(self, consumer: Client, partition: int) -> Extent:
         """What can be read of a partition now: its end is where the oldest open transaction begins."""
-        found = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=SECONDS)
-        if found is None:
-            raise self.told(KafkaError(KafkaError._TIMED_OUT))
+
+        def asked(seconds: float) -> tuple[int, int]:
+            found = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=seconds)
+            if found is None:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            return found
+
+        found = consumer.asked(asked)
         return Extent(found[0], max(found))
 
     def commit(self, consumer: Consumer, marks: Mapping[int, int], *, wait: bool = True) -> None:

@@ -28,6 +28,7 @@ TYPES: Final = {
 FIXED: Final = {"offset": "BIGINT", "partition": "BIGINT", "timestamp": ZONED, "topic": "VARCHAR"}
 MICROSECONDS: Final = {"s": 10**6, "ms": 10**3, "us": 1}
 NOT_JSON, NOT_UTF8, NO_VALUE, WRONG = "not_json", "not_utf8", "no_value", "wrong_type"
+NOT_AVRO, NO_SCHEMA = "not_avro", "unknown_schema"
 
 
 @dataclass(frozen=True, slots=True)

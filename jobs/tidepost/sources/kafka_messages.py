@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message, TopicPartition
 
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ranges import Range
-from tidepost.sources.kafka_client import Cluster
+from tidepost.sources.kafka_client import Client, Cluster
 from tidepost.sources.kafka_columns import NO_VALUE, NOT_UTF8
 
 MOST_MESSAGES, MOST_BYTES = 5_000, 8_000_000
@@ -28,20 +28,26 @@ def schema(headers: int) -> pa.Schema:
     return pa.schema([("o", pa.int64()), ("t", pa.int64()), *((name, pa.string()) for name in texts)])
 
 
+Texts = Callable[[Sequence[bytes | None], list[str | None]], pa.Array]
+"""Makes texts of values, and says of each that it cannot why, in the list beside them."""
+
+
 @dataclass(slots=True)
 class Arriving:
     """Reads a range of offsets of one partition once.
 
     missing: told of offsets that are gone before they were read; raises, or lets the rest be read
+    texts:   makes values texts of JSON; None where they are
     failed:  what ended the reading
     """
 
     cluster: Cluster
-    consumer: Consumer
+    consumer: Client
     partition: int
     window: Range
     headers: Sequence[str]
     missing: Callable[[Range], None]
+    texts: Texts | None = None
     failed: BaseException | None = None
     _position: int = field(init=False)
     _size: float = 1_000.0
@@ -122,7 +128,7 @@ class Arriving:
             pa.array([message.offset() for message in messages], pa.int64()),
             pa.array([None if kind == TIMESTAMP_NOT_AVAILABLE else at for kind, at in times], pa.int64()),
             _texts([message.key() for message in messages], bad),
-            _texts(values, bad),
+            (self.texts or _texts)(values, bad),
             *(_texts([one.get(name) for one in given], bad) for name in self.headers),
             pa.array(bad, pa.string()),
         ]
