@@ -16,6 +16,8 @@ SECONDS: Final = 30.0
 """How long a broker may take to answer."""
 QUEUE_KILOBYTES: Final = 16_384
 """What librdkafka may fetch ahead."""
+BACKOFF_MILLISECONDS: Final = 10
+"""How long it waits once that much is there; by its default, a second, it would idle long after all was taken."""
 _REFUSED: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -52,6 +54,7 @@ class Cluster:
         """A consumer that commits nothing by itself and reads only what is committed; closed when the block ends."""
         heard: list[KafkaError] = []
         settings = {
+            "fetch.queue.backoff.ms": BACKOFF_MILLISECONDS,
             **self.options,
             "bootstrap.servers": self.bootstrap,
             "group.id": self.group,
