@@ -14,6 +14,7 @@ from tests.benchmarks.cases import postgres
 from tests.benchmarks.cases.arize import arize
 from tests.benchmarks.cases.delivery import delivery, latency
 from tests.benchmarks.cases.files import last_day, year
+from tests.benchmarks.cases.kafka import kafka
 from tests.benchmarks.cases.labels import labels, last_labels
 from tests.benchmarks.cases.ledger import nothing
 from tests.benchmarks.cases.staging import lookback, memory, staging
@@ -35,6 +36,7 @@ CASES: dict[str, Callable[[Data], AbstractContextManager[Case]]] = {
     "last-day": last_day,
     "postgres-day": postgres.last_day,
     "postgres": postgres.table,
+    "kafka": kafka,
 }
 
 

@@ -42,6 +42,7 @@ class Sizes:
     hours: files of the hourly log
     slices: in the ledger of a run with nothing new
     labelled: slices of labels beside which those of an hour are staged
+    messages: in a Kafka topic
     latency: seconds a request
     """
 
@@ -52,6 +53,7 @@ class Sizes:
     hours: int = 8_760
     slices: tuple[int, int] = (100, 100_000)
     labelled: tuple[int, int] = (10, 1_000)
+    messages: int = 1_000_000
     latency: float = 0.4
 
     @property
@@ -59,7 +61,17 @@ class Sizes:
         return self.rows // self.days
 
 
-QUICK = Sizes(rows=640, days=4, small=400, large=1_600, hours=600, slices=(10, 200), labelled=(2, 5), latency=0.05)
+QUICK = Sizes(
+    rows=640,
+    days=4,
+    small=400,
+    large=1_600,
+    hours=600,
+    slices=(10, 200),
+    labelled=(2, 5),
+    messages=300,
+    latency=0.05,
+)
 CUTS = 24
 EARLIER = 3
 """Days before the first that is staged, for an index that holds rows already."""

@@ -18,6 +18,8 @@ PATIENCE: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 between two of them."""
 QUEUE_KILOBYTES: Final = 16_384
 """What librdkafka may fetch ahead."""
+BACKOFF_MILLISECONDS: Final = 10
+"""How long it waits once that much is there; by its default, a second, it would idle long after all was taken."""
 _REFUSED: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -87,6 +89,7 @@ class Cluster:
     def consumer(self, **more: Any) -> Iterator[Client]:
         """A consumer that commits nothing by itself and reads only what is committed; closed when the block ends."""
         settings = {
+            "fetch.queue.backoff.ms": BACKOFF_MILLISECONDS,
             **self.options,
             "bootstrap.servers": self.bootstrap,
             "group.id": self.group,

@@ -71,7 +71,9 @@ def select(columns: Mapping[str, Column], wanted: Sequence[str], *, topic: str, 
     texts = {name: _text(one, paths, headers) for name, one in columns.items() if not one.fixed}
     fixed = {"offset": "o", "partition": str(partition), "timestamp": "make_timestamptz(t * 1000)"}
     fixed["topic"] = quote_literal(topic)
-    values = {name: fixed[one.at] if one.fixed else _value(texts[name], one) for name, one in columns.items()}
+    typed = {name: _value(text, columns[name]) for name, text in texts.items() if columns[name].type != "string"}
+    once = {name: f"c{number}" for number, name in enumerate(typed)}
+    values = {name: fixed[one.at] if one.fixed else once.get(name, texts.get(name)) for name, one in columns.items()}
     faults = ["WHEN bad IS NOT NULL THEN bad"]
     fields = "NULL"
     if paths:
@@ -79,9 +81,8 @@ def select(columns: Mapping[str, Column], wanted: Sequence[str], *, topic: str, 
         fields = f"CASE WHEN bad IS NULL AND json_valid(v) THEN json_extract_string(v, [{listed}]) END"
         faults.append(f"WHEN fields IS NULL THEN {quote_literal(NOT_JSON)}")
     faults += [
-        f"WHEN {text} IS NOT NULL AND ({values[name]}) IS NULL THEN {quote_literal(f'{WRONG}:{name}')}"
-        for name, text in texts.items()
-        if columns[name].type != "string"
+        f"WHEN {texts[name]} IS NOT NULL AND {value} IS NULL THEN {quote_literal(f'{WRONG}:{name}')}"
+        for name, value in once.items()
     ]
     chosen = [f"{values[name]} AS {quote_identifier(name)}" for name in wanted]
     where = f"{{'topic': {quote_literal(topic)}, 'partition': {partition}, 'offset': o, 'value': v}}"
@@ -90,7 +91,10 @@ def select(columns: Mapping[str, Column], wanted: Sequence[str], *, topic: str, 
         f"CASE {' '.join(faults)} END AS {quote_identifier(FAULT)}",
         f"{where} AS {quote_identifier(WHERE)}",
     ]
-    return f"SELECT {', '.join(chosen)} FROM (SELECT *, {fields} AS fields FROM {rows}) AS m"
+    # Each value is computed in a layer of its own, once: the next one asks for it twice.
+    inner = f"SELECT *, {fields} AS fields FROM {rows}"
+    layer = "".join(f", {sql} AS {once[name]}" for name, sql in typed.items())
+    return f"SELECT {', '.join(chosen)} FROM (SELECT *{layer} FROM ({inner}) AS a) AS m"
 
 
 def _text(column: Column, paths: Sequence[str], headers: Sequence[str]) -> str:

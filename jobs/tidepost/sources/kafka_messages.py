@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import lt
 from typing import Any, Final
 
 import pyarrow as pa
@@ -99,8 +100,13 @@ class Arriving:
             if taken:
                 yield self._batch(taken)
 
-    def _taken(self, messages: Sequence[Message]) -> list[Message]:
+    def _taken(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The messages of the range; where one tells of an error instead, what follows from it."""
+        if messages and not any(map(Message.error, messages)):
+            offsets = [int(at or 0) for at in map(Message.offset, messages)]
+            if self._position <= offsets[0] and offsets[-1] < self.window.end and all(map(lt, offsets, offsets[1:])):
+                self._position = offsets[-1] + 1  # as nearly always: all of them, at little cost
+                return messages
         taken = []
         for message in messages:
             error = message.error()
@@ -119,15 +125,17 @@ class Arriving:
         return taken
 
     def _batch(self, messages: Sequence[Message]) -> pa.RecordBatch:
-        values = [message.value() for message in messages]
-        self._size = max(1.0, sum(len(value or b"") for value in values) / len(values))
-        bad: list[str | None] = [NO_VALUE if value is None else None for value in values]
-        times = [message.timestamp() for message in messages]
-        given = [dict(message.headers() or ()) if self.headers else {} for message in messages]
+        values = list(map(Message.value, messages))
+        self._size = max(1.0, sum(map(len, filter(None, values))) / len(values))
+        bad: list[str | None] = [None] * len(values)
+        if None in values:
+            bad = [NO_VALUE if value is None else None for value in values]
+        times = [None if kind == TIMESTAMP_NOT_AVAILABLE else at for kind, at in map(Message.timestamp, messages)]
+        given = [dict(message.headers() or ()) for message in messages] if self.headers else []
         columns = [
-            pa.array([message.offset() for message in messages], pa.int64()),
-            pa.array([None if kind == TIMESTAMP_NOT_AVAILABLE else at for kind, at in times], pa.int64()),
-            _texts([message.key() for message in messages], bad),
+            pa.array(list(map(Message.offset, messages)), pa.int64()),
+            pa.array(times, pa.int64()),
+            _texts(list(map(Message.key, messages)), bad),
             (self.texts or _texts)(values, bad),
             *(_texts([one.get(name) for one in given], bad) for name in self.headers),
             pa.array(bad, pa.string()),
