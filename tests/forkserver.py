@@ -17,6 +17,7 @@ PRELOAD: Final = (
     "pyarrow.parquet",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
+    "tests.children",
     "tests.crash.child",
     "tests.crash.orders",
     "tidepost.cli.app",
@@ -29,6 +30,7 @@ PRELOAD: Final = (
     "tidepost.sources.duckdb",
     "tidepost.staging.s3",
     "tidepost.status",
+    "tidepost.steps",
 )
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
+from tests.children import Child, child, run_once
 from tests.showing import Showing
 from tests.simulated import SimulatedTime
 
@@ -315,22 +314,9 @@ class World:
         """A new request for what is new."""
         return Request(f"run {os.getpid()} {next(self._runs)}", ScanKind.INCREMENTAL)
 
-    @contextmanager
-    def spawned(self, key: str, window: Range | None = None) -> Iterator[subprocess.Popen[str]]:
-        """A run, or a backfill of a window, in a process of its own, which prints what became of it (see `told`);
-        killed if the block ends before it does."""
-        with subprocess.Popen(
-            [sys.executable, "-c", RUN, str(self.root), str(self.now.timestamp()), key]
-            + ([] if window is None else [str(window.start), str(window.end)]),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **self.env},
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+    def spawned(self, key: str, window: Range | None = None, *, anew: bool = False) -> AbstractContextManager[Child]:
+        """A run, or a backfill of a window, in a process of its own: see `children.child` and `children.run_once`."""
+        return child(run_once, self.root, self.now.timestamp(), key, window, env=self.env, anew=anew)
 
     # --------------------------------------------------------------------------------------- what became of it
 
@@ -416,42 +402,6 @@ def said(outcome: Outcome) -> str:
     return "" if worst is None else str(worst)
 
 
-def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What became of a spawned run: cuts, slices, published, errors as [name, text], peak (bytes of memory)."""
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    found: dict[str, Any] = json.loads(output)
-    return found
-
-
 def reasons(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """id → why it was set aside."""
     return {str(one["partner_inference_id"]): str(one["reason"]) for one in found}
-
-
-RUN = """
-import json, sys, threading
-from pathlib import Path
-from tidepost.errors import TidepostError
-from tidepost.model import Request, ScanKind
-from tidepost.definition.project import load_project
-from tidepost.ranges import Range
-from tidepost.run import run
-from tidepost.wire import ledger_of, wire
-
-root, now, key = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-window = Range(int(sys.argv[4]), int(sys.argv[5])) if len(sys.argv) > 4 else None
-request = Request(key, ScanKind.INCREMENTAL if window is None else ScanKind.BACKFILL, window)
-project = load_project(root)
-ledger = ledger_of(project)
-world = wire(project, project.job("flights"), ledger, clock=lambda: now)
-try:
-    outcome = run(world, request, notice=lambda event: None, stop=threading.Event())
-    errors = [[type(error).__name__, str(error)] for error in outcome.errors]
-    told = {"cuts": outcome.cuts, "slices": outcome.slices, "published": outcome.tally.published, "errors": errors}
-except TidepostError as error:
-    told = {"cuts": 0, "slices": 0, "published": 0, "errors": [[type(error).__name__, str(error)]]}
-# Not getrusage: its peak is that of the process before exec too, so the tests' own would be measured.
-told["peak"] = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
-print(json.dumps(told))
-"""

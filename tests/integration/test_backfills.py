@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
-from tests.world import START, World, after, between, eventually, rows, told
+from tests.world import START, World, after, between, eventually, rows
 
 HARMLESS = {"HeldElsewhere", "LeaseLost"}
 ROWS, EVERY = 120, 50.0
@@ -51,7 +51,7 @@ def test_backfills_of_ranges_beside_a_live_run_send_only_what_is_missing(
         for number, (start, end) in enumerate(ranges):
             window = between(after(seconds=start), after(seconds=end))
             processes.append(stack.enter_context(world.spawned(f"backfill {number}", window)))
-        found = [told(process) for process in processes]
+        found = [process.told() for process in processes]
     assert {error[0] for one in found for error in one["errors"]} <= HARMLESS, found
     assert eventually(lambda: closed(world), seconds=60)
     assert sum(one["published"] for one in found) == ROWS // 2 + 20
@@ -63,13 +63,12 @@ def test_a_backfill_that_was_killed_half_done_is_finished_by_others(world: World
         before = len(world.files())
         eventually(lambda: len(world.files()) > before + 1)
         process.kill()
-        process.wait()
     with ExitStack() as stack:
         again = [
             stack.enter_context(world.spawned("live")),
             stack.enter_context(world.spawned("again", between(after(seconds=third(1)), END))),
         ]
-        found = [told(process) for process in again]
+        found = [process.told() for process in again]
     assert {error[0] for one in found for error in one["errors"]} <= HARMLESS, found
     assert eventually(lambda: closed(world), seconds=60)
     assert world.everything_arrived_once(ROWS + 20)

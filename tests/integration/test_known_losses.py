@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from tests.world import NOW, SCHEMA, START, World, after, reasons, row, rows, said, told
+from tests.world import NOW, SCHEMA, START, World, after, reasons, row, rows, said
 
 from tidepost.errors import Misconfigured
 from tidepost.events import Planned
@@ -103,8 +103,8 @@ def test_very_many_rows_with_one_cursor_value_are_one_cut_in_bounded_memory(worl
             "i % 900 AS distance, 'UA' AS carrier, i % 101 / 100 AS score, 'note ' || i % 5000 AS note "
             f"FROM range({ALIKE}) AS r(i)) TO '{world.root}/log/alike.parquet'"
         )
-    with world.spawned("alike") as process:
-        found = told(process)
+    with world.spawned("alike", anew=True) as process:
+        found = process.told()
     assert (found["errors"], found["cuts"], found["published"]) == ([], 1, ALIKE)
     assert found["peak"] < LARGEST
     assert world.everything_arrived_once(ALIKE)
@@ -208,11 +208,11 @@ def test_times_without_zone_are_of_the_declared_zone_whatever_the_processs_own(
     world.log("monday", pa.Table.from_pylist(bare, schema=pa.schema(naive)))
     monkeypatch.setenv("TZ", zone)
     world.now = START - timedelta(hours=2) + timedelta(minutes=29, seconds=30)
-    with world.spawned("half") as process:
-        assert told(process)["published"] == 30
+    with world.spawned("half", anew=True) as process:
+        assert process.told()["published"] == 30
     world.now = NOW
-    with world.spawned("rest") as process:
-        assert told(process)["published"] == 30
+    with world.spawned("rest", anew=True) as process:
+        assert process.told()["published"] == 30
     assert world.everything_arrived_once(60)
     assert world.mark() == "2024-05-01T10:59:00.000001Z"
     at = {key: datetime.fromisoformat(value) for key, value in world.values("inference_timestamp").items()}

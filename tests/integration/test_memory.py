@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import duckdb
-from tests.world import NOW, World, told
+from tests.world import NOW, World
 
 ROWS = 5_000_000
 LARGEST = 700_000_000
@@ -39,8 +39,8 @@ def test_five_million_rows_of_17_columns_are_uploaded_in_700_megabytes(world: Wo
                 f"FROM (SELECT i, TIMESTAMPTZ '2024-05-01 00:00:00Z' + INTERVAL (i * 17) MILLISECONDS AS t "
                 f"FROM range({first}, {first + ROWS // 4}) AS r(i))) TO '{world.root}/log/{part}.parquet'"
             )
-    with world.spawned("large") as process:
-        found = told(process)
+    with world.spawned("large", anew=True) as process:
+        found = process.told()
     assert found["errors"] == []
     assert found["published"] == ROWS
     assert found["peak"] < LARGEST

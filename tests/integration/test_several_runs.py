@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.world import NOW, START, World, after, eventually, rows, said, told
+from tests.world import NOW, START, World, after, eventually, rows, said
 
 from tidepost.delivery.confirm import Confirmer
 from tidepost.delivery.deliver import Courier
@@ -29,7 +29,7 @@ def test_runs_at_the_same_time_upload_everything_once(world: World, runs: int) -
     world.log("monday", rows(1200, every=20))
     with ExitStack() as stack:
         processes = [stack.enter_context(world.spawned(f"run {number}")) for number in range(runs)]
-        found = [told(process) for process in processes]
+        found = [process.told() for process in processes]
     errors = {error[0] for one in found for error in one["errors"]}
     assert errors <= HARMLESS, found
     assert sum(one["published"] for one in found) == 1200
@@ -41,7 +41,7 @@ def test_runs_at_the_same_time_on_a_new_ledger_make_one(world: World) -> None:
     world.log("monday", rows(100))
     with ExitStack() as stack:
         processes = [stack.enter_context(world.spawned(f"run {number}")) for number in range(2)]
-        found = [told(process) for process in processes]
+        found = [process.told() for process in processes]
     assert {error[0] for one in found for error in one["errors"]} <= HARMLESS, found
     assert world.everything_arrived_once(100)
     head = json.loads((world.staging.root / "flights/inferences/_tidepost/head.json").read_text())
@@ -60,7 +60,7 @@ def test_a_backfill_beside_an_incremental_run_doubles_nothing(world: World) -> N
     other = threading.Thread(target=backfill)
     other.start()
     with world.spawned("incremental") as process:
-        found = told(process)
+        found = process.told()
     other.join()
     assert {error[0] for error in found["errors"]} <= HARMLESS, found
     eventually(lambda: not world.run().errors)
@@ -72,7 +72,7 @@ def test_the_same_request_twice_at_once_is_one_plan(world: World) -> None:
     world.log("monday", rows(600, every=20))
     with ExitStack() as stack:
         processes = [stack.enter_context(world.spawned("dag/run/1")) for _ in range(2)]
-        found = [told(process) for process in processes]
+        found = [process.told() for process in processes]
     assert {error[0] for one in found for error in one["errors"]} <= HARMLESS, found
     eventually(lambda: not world.run(Request("dag/run/1", ScanKind.INCREMENTAL)).errors)
     assert world.everything_arrived_once(600)
@@ -86,7 +86,7 @@ def test_a_run_leaves_alone_what_another_one_is_sending(world: World) -> None:
         eventually(lambda: list(world.staging.root.rglob("head.json")) and "sending" in world.states())
         outcome = world.run()
         assert "is held by" in said(outcome)
-        assert told(process)["errors"] == []
+        assert process.told()["errors"] == []
     assert world.everything_arrived_once(200)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from tests.world import START, World, after, between, eventually, rows, told
+from tests.children import Child, child, upload_cuts
+from tests.world import START, World, after, between, eventually, rows
 
 from tidepost import steps
 from tidepost.errors import Misconfigured, Retryable
@@ -56,20 +55,9 @@ def finished(world: World, cuts: Any = None) -> steps.Standing:
     return standing[-1]
 
 
-@contextmanager
-def uploading(world: World, *cuts: int) -> Iterator[subprocess.Popen[str]]:
+def uploading(world: World, *cuts: int) -> AbstractContextManager[Child]:
     """Cuts uploaded by a process of its own, as another host would."""
-    with subprocess.Popen(
-        [sys.executable, "-c", UPLOAD, str(world.root), str(world.now.timestamp()), *map(str, cuts)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **world.env},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return child(upload_cuts, world.root, world.now.timestamp(), cuts, env=world.env)
 
 
 def test_in_pieces_everything_arrives_once(world: World) -> None:
@@ -161,8 +149,8 @@ def test_processes_upload_the_cuts_of_one_plan_side_by_side_with_a_run(world: Wo
     with uploading(world, *cuts[::2]) as one, uploading(world, *cuts[1::2]) as other, world.spawned("cli") as run:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda cut: upload(world, cut), cuts[-2:]))
-        found = told(one), told(other)
-        assert {error[0] for error in told(run)["errors"]} <= {"HeldElsewhere", "LeaseLost"}
+        found = one.told(), other.told()
+        assert {error[0] for error in run.told()["errors"]} <= {"HeldElsewhere", "LeaseLost"}
     assert all(each["errors"] == [] for each in found), found
     eventually(lambda: not settle(world, cuts).unfinished)
     finished(world)
@@ -177,7 +165,7 @@ def test_processes_share_nothing_but_a_ledger_in_postgresql_and_staging_on_s3(
     world.log("monday", rows(300, every=20))
     cuts = begin(world).cuts
     with uploading(world, *cuts[:2]) as one, uploading(world, *cuts[1:]) as other:
-        found = told(one), told(other)
+        found = one.told(), other.told()
     assert all(each["errors"] == [] for each in found), found
     assert finished(world, cuts).arrived == 300
     assert world.everything_arrived_once(300)
@@ -308,26 +296,3 @@ class Dead(BaseException):
 
 def _dies(*_: object) -> None:
     raise Dead
-
-
-UPLOAD = """
-import json, sys, threading
-from dataclasses import asdict
-from pathlib import Path
-from tidepost.errors import TidepostError
-from tidepost.definition.project import load_project
-from tidepost.steps import upload
-from tidepost.wire import ledger_of, wire
-
-root, now, cuts = Path(sys.argv[1]), float(sys.argv[2]), [int(one) for one in sys.argv[3:]]
-project = load_project(root)
-ledger = ledger_of(project)
-done, errors = [], []
-for cut in cuts:
-    world = wire(project, project.job("flights"), ledger, clock=lambda: now)
-    try:
-        done.append(asdict(upload(world, cut, notice=lambda event: None, stop=threading.Event())))
-    except TidepostError as error:
-        errors.append([type(error).__name__, str(error)])
-print(json.dumps({"done": done, "errors": errors}))
-"""
