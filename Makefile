@@ -6,6 +6,8 @@ export UV_CACHE_DIR ?= $(ROOT)/.cache/uv
 export UV_PYTHON_DOWNLOADS := never
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Many processes are started here: none should have to compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that run tests side by side; 0 is this one alone.
 WORKERS ?= 2
 INSTALL := $(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps --no-build-isolation
