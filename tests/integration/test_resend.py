@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 from tests.world import Row, World, after, rows, said
 
-from tidepost.comparing.reconcile import Reconciled, Reconciling, Scope
+from tidepost.comparing.numbers import Reconciled
+from tidepost.comparing.reconcile import Reconciling, Scope
 from tidepost.comparing.resend import fill, resend
 from tidepost.errors import Misconfigured
 from tidepost.events import PartSent

@@ -8,7 +8,8 @@ from typing import Any
 from tidepost.airflow.asked import Asked
 from tidepost.airflow.telling import Teller, compared
 from tidepost.airflow.world import Opened
-from tidepost.comparing.reconcile import Reconciled, Reconciling, Scope
+from tidepost.comparing.numbers import Reconciled
+from tidepost.comparing.reconcile import Reconciling, Scope
 from tidepost.comparing.resend import askable, reopen
 from tidepost.cursor import CursorKind, CursorType
 from tidepost.errors import Differs, Misconfigured

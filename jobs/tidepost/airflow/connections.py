@@ -104,9 +104,20 @@ def _secrets(project: Project | None, job: Job | None, env: Mapping[str, str]) -
         if isinstance(reference, Secret):
             with suppress(Misconfigured):
                 yield from _of_url(resolve(str(reference), env))
+    for one in job.source.kafka.secrets if job is not None and job.source.kafka is not None else ():
+        with suppress(Misconfigured):
+            yield from _of_kafka(resolve(one, env))
     if project is not None:
         with suppress(Misconfigured):
             yield from _of_url(project.ledger_url(env))
+
+
+def _of_kafka(text: str) -> tuple[str, ...]:
+    """What of a text is secret: of an address its password, of `user:password` that too, of anything else all."""
+    if text.startswith(("http://", "https://")):
+        return _of_url(text)
+    user, colon, password = text.partition(":")
+    return (text, password) if colon and user and password else (text,)
 
 
 def _of_url(url: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tidepost.texts import count, short, size, span
 
 if TYPE_CHECKING:
-    from tidepost.comparing.reconcile import Reconciled
+    from tidepost.comparing.numbers import Reconciled
     from tidepost.cursor import CursorKind
     from tidepost.events import Event
     from tidepost.model import Cut, Delivery, Tally

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tidepost.comparing.compare import Difference
-    from tidepost.comparing.reconcile import Bucket, LaneNumbers, Reconciled, Reconciling, Scope
+    from tidepost.comparing.numbers import Bucket, LaneNumbers, Reconciled
+    from tidepost.comparing.reconcile import Reconciling, Scope
     from tidepost.cursor import CursorKind
     from tidepost.ports import Destination
     from tidepost.run import Outcome

@@ -155,6 +155,15 @@ class KafkaDefinition(Section):
             _check_secret(name, value)
         return self
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The references to what nobody may see, in options or, with more around it, in the registry's address."""
+        named = (*self.options.items(), *(self.registry.options.items() if self.registry else ()))
+        return (
+            *(value for name, value in named if _SECRET.search(name)),
+            *([self.registry.url] if self.registry else []),
+        )
+
     @model_validator(mode="after")
     def _avro_has_a_registry(self) -> Self:
         if self.format == "avro" and self.registry is None:

@@ -102,7 +102,7 @@ class KafkaSource:
     def lane(self, name: str, *, empty: bool = False, again: bool = False) -> KafkaLane:
         if not self._ours(name):
             raise Misconfigured(
-                f"{self._reading.job}: a cut of {name} is open, and the topic is {self._cluster.topic} now",
+                f"{self._reading.job}: {name} is to be read, and the topic is {self._cluster.topic} now",
                 safe="Nothing was lost.",
                 hint="Put source.kafka.topic back, and run once more before it changes.",
             )

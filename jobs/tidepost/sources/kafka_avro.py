@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import ssl
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -44,11 +45,15 @@ class Registry:
     """Schemas by their numbers, each asked for once. Between two questions nothing is open."""
 
     def __init__(self, url: str, options: Mapping[str, str]) -> None:
-        """url: may hold a user and a password; the client is given them apart, as it logs what it calls"""
-        parts = urlsplit(url)
-        user, _, self.where = parts.netloc.rpartition("@")
+        """url: of one registry, or of several that hold the same, with commas between them; it may hold a user and a
+        password, which the client is given apart, as it logs what it calls"""
+        several = [urlsplit(one.strip()) for one in url.split(",")]
+        hosts = [one.netloc.rpartition("@")[2] for one in several]
+        plain = [urlunsplit(one._replace(netloc=host)) for one, host in zip(several, hosts, strict=True)]
+        user = several[0].netloc.rpartition("@")[0]
         own = {"basic.auth.user.info": unquote(user)} if user else {}
-        self._options = {"url": urlunsplit(parts._replace(netloc=self.where)), **own, **options, **_CLIENT}
+        self.where = ", ".join(hosts)
+        self._options = {"url": ",".join(plain), **own, **options, **_CLIENT}
         self._parsed: dict[int, Any] = {}
 
     def schema(self, number: int) -> Any:
@@ -202,4 +207,4 @@ def _numbers(value: Any) -> Any:
         return {name: _numbers(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_numbers(one) for one in value]
-    return str(value) if isinstance(value, float) and value - value != 0 else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
