@@ -154,11 +154,9 @@ def test_labels_with_a_schedule_of_their_own_have_their_own_dag(
 
 
 def test_what_a_platform_lost_of_labels_is_told_of_and_sent_again(
-    world: World, go: Callable[..., Ran], run_dag: Callable[..., Ran], capfd: pytest.CaptureFixture[str]
+    world: World, go: Callable[..., Ran], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from airflow.sdk import DAG  # noqa: PLC0415 - the fixture makes its settings first
-
-    from tidepost.airflow import ReconcileOperator, acts, comparing  # noqa: PLC0415
+    from tidepost.airflow import ReconcileOperator, acts, comparing  # noqa: PLC0415 - the fixture makes its settings
     from tidepost.airflow.world import opened  # noqa: PLC0415
 
     world.define(destination={"loading": "1s", "poll": "1s"})
@@ -191,9 +189,8 @@ def test_what_a_platform_lost_of_labels_is_told_of_and_sent_again(
     ran = go(conf={"mode": "resend"}, run_id="again")
     assert ran.state == "success"
     assert (shown(world), world.platform_rows()) == (found, 5)
-    with DAG("compares_labels", schedule=None) as dag:
-        ReconcileOperator(task_id="compare", job="flights", project=str(world.root), stream="ground_truth")
-    at = run_dag(dag).xcom("compare")["at"]["arthur"]
+    task = ReconcileOperator(task_id="compare", job="flights", project=str(world.root), stream="ground_truth")
+    at = task.execute({"dag": SimpleNamespace(fileloc=None)})["at"]["arthur"]
     assert (at["arrived"], at["replaced"], at["lost"]) == (4, 1, 0)
 
 

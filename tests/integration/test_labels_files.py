@@ -92,6 +92,7 @@ def test_a_broken_file_is_set_aside_and_holds_up_nobody(dropped: World, content:
     drop(dropped, "bad.csv", line(2, 3))
     run_labels(dropped)
     assert shown(dropped) == {"r000000": 7, "r000001": 1, "r000002": 3}
+    assert list(aside(dropped.area, stream_of_labels(dropped))) == [], "it was mended"
 
 
 def test_the_newest_label_wins_across_query_and_files(dropped: World) -> None:

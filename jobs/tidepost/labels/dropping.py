@@ -66,11 +66,12 @@ def registered(records: Records, stream: Stream, number: int) -> Drop:
         ) from None
 
 
-def every_registered(records: Records, stream: Stream) -> Iterator[Drop]:
-    """All files that were ever registered. Raises as `registered`."""
+def every_registered(records: Records, stream: Stream, *, but: Ranges | None = None) -> Iterator[Drop]:
+    """All files that were ever registered, without some numbers. Raises as `registered`."""
+    taken = but or Ranges()
     for key in records.list(f"{stream.prefix}/{_FOLDER}"):
         name = key.rpartition("/")[2].removesuffix(".json")
-        if name.isdigit():
+        if name.isdigit() and int(name) not in taken:
             yield registered(records, stream, int(name))
 
 
@@ -82,9 +83,8 @@ def due(
     coverage = ledger.plans.coverage(stream) if stream.id else Coverage(0)
     taken = coverage.scanned.get(LANE, Ranges()).union(coverage.planned.get(LANE, Ranges()))
     found: dict[int, Drop] = {}
-    for drop in every_registered(records, stream):
-        if number_of(drop) not in taken:
-            found[number_of(drop)] = drop
+    for drop in every_registered(records, stream, but=taken):
+        found[number_of(drop)] = drop
     for drop in drops.found():
         if number_of(drop) not in taken and drop.modified + quiet <= now:
             found.setdefault(number_of(drop), drop)
@@ -100,12 +100,23 @@ def set_aside(records: Records, stream: Stream, number: int, error: str) -> None
     records.put(f"{stream.prefix}/{_FOLDER}/{number:018d}.error.json", json.dumps(content).encode())
 
 
+def mended(records: Records, stream: Stream, path: str) -> None:
+    """Forget why older versions of a file were set aside, now that one was read."""
+    for key, found in _set_aside(records, stream):
+        if found.path == path:
+            records.remove(key)
+
+
 def aside(records: Records, stream: Stream) -> Iterator[SetAside]:
-    """The files that were set aside."""
+    """The files that were set aside, and not mended since."""
+    return (found for _, found in _set_aside(records, stream))
+
+
+def _set_aside(records: Records, stream: Stream) -> Iterator[tuple[str, SetAside]]:
     for key in records.list(f"{stream.prefix}/{_FOLDER}"):
         if key.endswith(".error.json") and (data := records.get(key)) is not None:
             content = json.loads(data)
-            yield SetAside(str(content["path"]), str(content["error"]))
+            yield key, SetAside(str(content["path"]), str(content["error"]))
 
 
 _FOLDER: Final = "_tidepost/files"

@@ -2,12 +2,14 @@
 
 | of a label of one inference                                     | so it is                                       |
 |------------------------------------------------------------------|------------------------------------------------|
-| the cut holds a newer one                                        | superseded, or a duplicate if it is equal      |
+| the cut holds a newer one                                        | superseded, or a duplicate if it is equal, or  |
+|                                                                  | was published itself                           |
 | the cut holds another one, known at the same time                | `conflicting_label`, but for the one that was  |
 |                                                                  | published, or else the smallest                |
 | its inference is not published                                   | held (see `holding.py`)                        |
 | its inference was refused by a destination                       | `no_inference`                                 |
 | an equal one was published last                                  | a duplicate; if it is newer, that is remembered |
+| it was published itself, and replaced since                      | a duplicate                                    |
 | one that became known later was published                        | superseded                                     |
 | another one, known at the same time, was published               | `conflicting_label`: what was sent stands      |
 | none was published, or another one that became known before it   | published                                      |
@@ -221,7 +223,7 @@ class Joiner:
             "CREATE OR REPLACE TEMP TABLE tidepost_verdicts AS SELECT part, row, a.id, a.known, a.source, a.content, "
             "a.inference, a.event, a.label_at, "
             "l.holder AS after, CASE "
-            "WHEN place > 1 AND a.content = best THEN $again "
+            "WHEN place > 1 AND (a.content = best OR a.published) THEN $again "
             "WHEN place > 1 AND a.known = newest THEN $conflict "
             "WHEN place > 1 THEN $superseded "
             "WHEN a.refused THEN $no_inference "
@@ -229,10 +231,11 @@ class Joiner:
             "WHEN l.id IS NULL THEN NULL "
             "WHEN (a.known, a.source) > (l.known, l.source) AND a.content = l.content THEN $seen "
             "WHEN (a.known, a.source) > (l.known, l.source) THEN NULL "
-            "WHEN a.content = l.content THEN $again "
+            "WHEN a.content = l.content OR a.published THEN $again "
             "WHEN (a.known, a.source) = (l.known, l.source) THEN $conflict "
             "ELSE $superseded END AS verdict "
-            "FROM (SELECT b.*, row_number() OVER best AS place, first_value(b.content) OVER best AS best, "
+            "FROM (SELECT b.*, (b.id, b.known, b.content) IN (SELECT (id, known, content) FROM tidepost_history) "
+            "AS published, row_number() OVER best AS place, first_value(b.content) OVER best AS best, "
             "first_value(b.known) OVER best AS newest FROM tidepost_labels AS b "
             "LEFT JOIN tidepost_last AS s ON s.id = b.id WINDOW best AS (PARTITION BY b.id "
             "ORDER BY b.known DESC, b.content IS DISTINCT FROM s.content, b.content, part, row)) AS a "

@@ -117,17 +117,21 @@ def load_history(
 ) -> None:
     """Fill the temporary table `tidepost_last`: of each id that the SQL `ids` gives, the newest label that was
     published and not refused: `id`, `known`, `source`, `content`, `inference`, and `holder`, the slice that holds it.
+    And `tidepost_history` with all that were.
 
     published: cut → sequence, of all published slices that join inferences of the days of these ids
     Raises Retryable where a file is not readable.
     """
     rows, values = _rows(connection, staging, records, stream, published)
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE tidepost_last AS "
-        f"SELECT id, known, source, content, inference, event, CASE WHEN sent THEN sequence ELSE after END AS holder "
-        f"FROM ({rows}) WHERE id IN ({ids}) "
-        f"QUALIFY row_number() OVER (PARTITION BY id ORDER BY known DESC, source DESC, sequence DESC) = 1",
+        f"CREATE OR REPLACE TEMP TABLE tidepost_history AS "
+        f"SELECT id, known, source, content, inference, event, sequence, "
+        f"CASE WHEN sent THEN sequence ELSE after END AS holder FROM ({rows}) WHERE id IN ({ids})",
         dict(values),
+    )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE tidepost_last AS SELECT * EXCLUDE (sequence) FROM tidepost_history "
+        "QUALIFY row_number() OVER (PARTITION BY id ORDER BY known DESC, source DESC, sequence DESC) = 1"
     )
 
 

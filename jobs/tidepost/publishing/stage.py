@@ -17,6 +17,7 @@ from tidepost.definition.job import Job
 from tidepost.engine import BATCH_ROWS, translated
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.labels.dropping import LANE as FILES
+from tidepost.labels.dropping import mended, registered
 from tidepost.labels.holding import Held
 from tidepost.labels.joining import NOTHING_JOINED, Joiner
 from tidepost.model import Cut, Lease, ScanKind, Stream, Tally
@@ -127,6 +128,9 @@ class Stage:
                     raise
                 self.intake.set_aside(stream, cut, error)
                 drafts, rejects, ids = (), NO_REJECTS, ""
+            else:
+                if cut.lane == FILES:
+                    mended(self.records, stream, registered(self.records, stream, cut.range.start).path)
             scanned = sum(draft.part.rows for draft in drafts) + rejects.num_rows
             nothing_yet = Tally(null_cursors=null_cursors, ids=ids)
             staged = Staged(cut, drafts, nothing_yet, rejects, 0, target.staged)
