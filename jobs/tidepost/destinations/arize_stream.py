@@ -67,7 +67,9 @@ class Staged:
 
     @property
     def batches(self) -> Iterator[pa.RecordBatch]:
-        yield from self.file.iter_batches(self.batch_rows, columns=self.rows.schema.names, use_threads=False)
+        for batch in self.file.iter_batches(self.batch_rows, columns=self.rows.schema.names, use_threads=False):
+            yield batch
+            pa.default_memory_pool().release_unused()  # else what batches have left adds up to more than they need
 
     def look(self, *, rows: int, size: int) -> Load:
         """Look every row through, and cut the file into requests of at most so many rows and bytes; never within a
