@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -124,6 +124,26 @@ class Kafka:
             return int(found.offset)
         finally:
             consumer.close()
+
+
+def flood(bootstrap: str, topic: str, of: Iterable[bytes]) -> None:
+    """Very many messages for partition 0, at least two. The last one goes by itself, for a broker that tells ends by
+    the last batch."""
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "linger.ms": 20})
+    last: bytes | None = None
+    for value in of:
+        while last is not None:
+            try:
+                producer.produce(topic, value=last, partition=0)
+            except BufferError:
+                producer.poll(0.1)
+            else:
+                break
+        last = value
+        producer.poll(0)
+    assert producer.flush(SECONDS) == 0
+    producer.produce(topic, value=last, partition=0)
+    assert producer.flush(SECONDS) == 0
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Fuses: every effect of a run on the outside is counted, and the process is killed at a chosen one.
 
 An effect is a ledger transaction, a file begun or finished, an fsync, rename, link, removal or new folder, a request
-to a destination, and one that writes to S3. A point stands before each effect, which is also the point after the one
-before it; commits and requests have one of their own after them. The product knows nothing of it: the child process
-arms itself by wrapping what the product calls.
+to a destination, one that writes to S3, and offsets that go to a topic's group. A point stands before each effect,
+which is also the point after the one before it; commits, requests and offsets have one of their own after them. The
+product knows nothing of it: the child process arms itself by wrapping what the product calls.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tidepost.destinations.arthur import ArthurDestination
 from tidepost.ledger.engine import Database
 from tidepost.ports import Upload
 from tidepost.rows.writer import HashedFile
+from tidepost.sources.kafka_client import Cluster
 
 S3_WRITES = frozenset(
     {
@@ -99,6 +100,7 @@ def arm(fuse: Fuse) -> None:
             plain = getattr(destination, request)
             setattr(destination, request, fuse.before(request, plain, after=True))
     arm_s3(fuse)
+    Cluster.commit = fuse.before("offsets", Cluster.commit, after=True)  # type: ignore[method-assign]
     plain_upload = Upload.__init__
 
     def upload(self: Upload, *arguments: Any, **named: Any) -> None:

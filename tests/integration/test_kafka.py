@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.integration.test_rebuild import lose, rebuilt
 from tests.kafka import COLUMNS, Kafka, Reading, message
 from tests.labels import label, labels, of_labels, run_both, shown
 from tests.world import World, row, rows, said
@@ -174,6 +175,40 @@ def test_a_loss_between_planning_and_reading_stops_too(world: World, kafka: Kafk
     world.accepts_loss = True
     assert world.run().tally.published == 5
     assert world.everything_arrived_once(5)
+
+
+def test_after_a_lost_ledger_each_partition_goes_on_where_it_was(
+    world: World, kafka: Kafka, reading: Reading
+) -> None:
+    topic = reading(partitions=2)
+    world.define(limits={"rejects": 10})
+    kafka.send(topic, [*messages(9), b"no json"])
+    kafka.send(topic, messages(10, first=10), partition=1)
+    world.run()
+    kafka.send(topic, messages(10, first=20), partition=1)
+    kafka.forget(topic, 1, 14)
+    world.accepts_loss = True
+    assert world.run().tally.published == 6
+    world.accepts_loss = False
+    before, marks = scanned(world), (kafka.committed(topic), kafka.committed(topic, 1))
+    assert before == {f"{topic}/0": [(0, 10)], f"{topic}/1": [(0, 20)]}
+    lose(world.root)
+    kafka.send(topic, messages(5, first=30))
+    with pytest.raises(Misconfigured, match="tidepost ledger rebuild flights"):
+        world.run()
+    (found,) = rebuilt(world.root)
+    assert found.rows == 25
+    assert scanned(world) == before
+    assert world.run().tally.published == 5
+    assert (kafka.committed(topic), kafka.committed(topic, 1)) == (marks[0] + 5, marks[1])
+    assert world.everything_arrived_once(30)
+    with world.ledger() as ledger:
+        audit = [entry.what for entry in ledger.reports.audit("flights")]
+    assert f"accepted a loss of inferences in {topic}/1" in audit
+    lose(world.root)
+    rebuilt(world.root)
+    assert world.run().cuts == 0
+    assert world.everything_arrived_once(30)
 
 
 def test_a_topic_that_was_created_anew_is_refused(world: World, kafka: Kafka, reading: Reading) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from tests.benchmarks.cases.delivery import forget, sink
 from tests.benchmarks.data import START, Data
 from tests.benchmarks.measure import Case, Contender
 from tests.benchmarks.project import PYTHON, Project
-from tests.kafka import broker
+from tests.kafka import broker, flood
 
 TOPIC = "inferences"
 SECONDS = 30.0
@@ -50,19 +49,10 @@ def kafka(data: Data) -> Iterator[Case]:
 
 
 def produce(bootstrap: str, count: int) -> None:
-    """Messages of about 190 bytes in partition 0 of a new topic. The last one goes alone, for the broker tells ends
-    by the last batch."""
+    """Messages of about 190 bytes in a new topic."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     admin.create_topics([NewTopic(TOPIC, 1, 1)])[TOPIC].result(SECONDS)
-    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "queue.buffering.max.messages": 2 * count})
-    for number in range(count):
-        if number == count - 1:
-            producer.flush(SECONDS)
-        producer.produce(TOPIC, message(number), partition=0)
-        if number % 1000 == 0:
-            producer.poll(0)
-    if producer.flush(SECONDS):
-        raise RuntimeError("not all messages were taken")
+    flood(bootstrap, TOPIC, map(message, range(count)))
 
 
 def message(number: int) -> bytes:
