@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.kafka import Kafka, flood, read_topic
-from tests.world import START, Platform, World, told
+from tests.world import START, Platform, World
 
 from tidepost.sandbox.settings import Fault
 
@@ -40,8 +40,8 @@ def backlog(root: Path, platform: Platform, kafka: Kafka, count: int) -> World:
 
 def uploaded(world: World, count: int) -> int:
     """Run to the end; the peak of its memory in bytes."""
-    with world.spawned("whole") as process:
-        found = told(process)
+    with world.spawned("whole", anew=True) as process:
+        found = process.told()
     assert (found["errors"], found["published"]) == ([], count)
     return int(found["peak"])
 
