@@ -129,7 +129,7 @@ def test_a_killed_process_is_taken_over_and_nothing_is_sent_twice(
 def test_members_of_a_group_share_partitions_and_take_over_from_one_that_was_killed_in_mid_batch(
     world: World, groups: Kafka, reading: Reading, grouped: Shell
 ) -> None:
-    quick = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
+    quick = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
     topic, sent = reading(partitions=4, on=groups, options=quick), 0
 
     def feed() -> None:

@@ -84,7 +84,7 @@ def test_who_loses_a_partition_while_it_stages_a_cut_of_it_neither_publishes_nor
 def test_a_partition_that_the_group_moves_in_mid_batch_is_published_by_its_new_owner_alone(
     world: World, groups: Kafka, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
+    quick = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
     topic = reading(partitions=2, on=groups, options=quick)
     feed(groups, topic)
     names = [f"{topic}/0", f"{topic}/1"]
