@@ -81,7 +81,7 @@ class Kafka:
         *,
         partition: int = 0,
         headers: Mapping[str, bytes] | None = None,
-        key: str | None = None,
+        key: str | bytes | None = None,
         producer: Producer | None = None,
     ) -> None:
         """Messages in order: bytes and None as they are, anything else as JSON."""

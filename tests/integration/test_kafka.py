@@ -94,6 +94,13 @@ def test_poison_is_set_aside_with_its_place_and_reason_and_blocks_nobody(
     assert places["wrong_type:distance"]["offset"] == 6
 
 
+def test_a_key_that_no_column_names_may_hold_anything(world: World, kafka: Kafka, reading: Reading) -> None:
+    topic = reading()
+    kafka.send(topic, messages(3), key=b"\xff\x00")
+    assert world.run().tally.rejected == {}
+    assert world.everything_arrived_once(3)
+
+
 def test_poison_may_stop_the_job_before_it(world: World, kafka: Kafka, reading: Reading) -> None:
     topic = reading(on_poison="stop")
     kafka.send(topic, [*messages(3), b"no json"])

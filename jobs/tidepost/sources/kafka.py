@@ -19,7 +19,7 @@ from tidepost.errors import Misconfigured
 from tidepost.ports import CURSOR, FAULT, Extent, Relation, Survey
 from tidepost.ranges import Range
 from tidepost.sources.kafka_client import Cluster, partitions_of
-from tidepost.sources.kafka_columns import Column, headers_of, select
+from tidepost.sources.kafka_columns import Column, headers_of, keyed, select
 from tidepost.sources.kafka_group import Following, member, named
 from tidepost.sources.kafka_messages import Arriving, Texts, schema
 from tidepost.sql import quote_identifier
@@ -189,6 +189,7 @@ class KafkaLane:
                 self._partition,
                 window,
                 headers,
+                keyed(reading.columns.values()),
                 (lambda _: None) if self._again else (lambda gone: reading.missing(self._name, gone)),
                 reading.texts,
             )

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -59,6 +59,11 @@ class Column:
 def headers_of(columns: Sequence[Column]) -> tuple[str, ...]:
     """The headers that columns name, each once."""
     return tuple(dict.fromkeys(one.at for one in columns if one.place == "header"))
+
+
+def keyed(columns: Iterable[Column]) -> bool:
+    """Whether any of them is the key."""
+    return any(one.place == "message" and one.at == "key" for one in columns)
 
 
 def select(columns: Mapping[str, Column], wanted: Sequence[str], *, topic: str, partition: int, rows: str) -> str:

@@ -37,6 +37,7 @@ Texts = Callable[[Sequence[bytes | None], list[str | None]], pa.Array]
 class Arriving:
     """Reads a range of offsets of one partition once.
 
+    keyed:   whether keys are read; otherwise they may hold anything
     missing: told of offsets that are gone before they were read; raises, or lets the rest be read
     texts:   makes values texts of JSON; None where they are
     failed:  what ended the reading
@@ -47,6 +48,7 @@ class Arriving:
     partition: int
     window: Range
     headers: Sequence[str]
+    keyed: bool
     missing: Callable[[Range], None]
     texts: Texts | None = None
     failed: BaseException | None = None
@@ -135,7 +137,7 @@ class Arriving:
         columns = [
             pa.array(list(map(Message.offset, messages)), pa.int64()),
             pa.array(times, pa.int64()),
-            _texts(list(map(Message.key, messages)), bad),
+            _texts(list(map(Message.key, messages)) if self.keyed else [None] * len(messages), bad),
             (self.texts or _texts)(values, bad),
             *(_texts([one.get(name) for one in given], bad) for name in self.headers),
             pa.array(bad, pa.string()),
