@@ -112,8 +112,11 @@ class Kafka:
         for found in self.admin.create_partitions([NewPartitions(topic, partitions)]).values():
             found.result(SECONDS)
 
-    def recreate(self, topic: str, partitions: int = 1) -> None:
+    def remove(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(SECONDS)
+
+    def recreate(self, topic: str, partitions: int = 1) -> None:
+        self.remove(topic)
         self.topic(partitions, topic)
 
     def committed(self, topic: str, partition: int = 0) -> int:

@@ -185,3 +185,11 @@ def test_while_a_platform_is_down_one_batch_waits_and_the_rest_stays_in_kafka(
 def test_a_job_without_kafka_is_not_followed(world: World, shell: Shell) -> None:
     world.log("monday", rows(1))
     assert "only a source of Kafka can be followed" in shell.here("stream", "flights", code=2).err
+
+
+def test_a_topic_that_is_not_there_is_not_waited_for(
+    world: World, kafka: Kafka, reading: Reading, shell: Shell
+) -> None:
+    topic = reading()
+    kafka.remove(topic)
+    assert f"there is no topic {topic}" in shell.here("stream", "flights", code=2).err

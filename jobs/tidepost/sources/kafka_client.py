@@ -20,7 +20,7 @@ QUEUE_KILOBYTES: Final = 16_384
 """What librdkafka may fetch ahead."""
 BACKOFF_MILLISECONDS: Final = 10
 """How long it waits once that much is there; by its default, a second, it would idle long after all was taken."""
-_REFUSED: Final = frozenset(
+REFUSED: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -50,17 +50,17 @@ NOT_OURS: Final = frozenset(
 
 
 class Client(Consumer):
-    """A consumer that remembers what it heard of its brokers."""
+    """A consumer that remembers the first of each kind of error that it heard of its brokers."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.heard: list[KafkaError] = []
-        super().__init__({**settings, "error_cb": self.heard.append})
+        self._heard: dict[int, KafkaError] = {}
+        super().__init__({**settings, "error_cb": lambda error: self._heard.setdefault(error.code(), error)})
 
     def refusal(self) -> KafkaError | None:
         """The first that says that the client is wrong, and not only its brokers away."""
         with _quietly():
             self.poll(0)  # gives what was heard meanwhile
-        return next((one for one in self.heard if one.code() in _REFUSED), None)
+        return next((one for one in self._heard.values() if one.code() in REFUSED), None)
 
     def asked(self, question: Callable[[float], T]) -> T:
         """What brokers answer, who are given so many seconds. Raises KafkaException: what they refuse, at once."""
@@ -117,7 +117,7 @@ class Cluster:
     def told(self, error: KafkaError) -> TidepostError:
         """A broker's or the client's error as one of ours."""
         message = f"kafka: {self.topic} at {self.bootstrap}: {error.str()}"
-        if error.code() in _REFUSED:
+        if error.code() in REFUSED:
             return Misconfigured(
                 message,
                 safe="Nothing was lost.",

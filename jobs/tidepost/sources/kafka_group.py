@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
-from tidepost.errors import Misconfigured
-from tidepost.sources.kafka_client import Cluster
+from tidepost.errors import Misconfigured, TidepostError
+from tidepost.sources.kafka_client import REFUSED, Client, Cluster
 
 POLL: Final = 0.2
 
@@ -44,10 +44,11 @@ class Named:
 
 @dataclass(slots=True)
 class Member:
-    """A member of the group: partitions come and go while it lives."""
+    """A member of the group: partitions come and go while it lives. Who asks for them is told what it was refused."""
 
     cluster: Cluster
-    consumer: Consumer
+    consumer: Client
+    _refused: TidepostError | None = None
     _mine: set[int] = field(default_factory=set)
     _marks: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,6 +56,8 @@ class Member:
 
     def partitions(self) -> frozenset[int]:
         with self._lock:
+            if self._refused is not None:
+                raise self._refused
             return frozenset(self._mine)
 
     def commit(self, marks: Mapping[int, int]) -> None:
@@ -67,9 +70,17 @@ class Member:
             [self.cluster.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
         while not self._ended.is_set():
-            self.consumer.poll(POLL)  # nothing arrives: all partitions are paused
+            told = self.consumer.poll(POLL)  # no messages arrive: all partitions are paused
+            self._hear(told)
             self._commit()
         self._commit()
+
+    def _hear(self, told: Message | None) -> None:
+        """Remember what the group refuses: nothing comes of waiting then. Anything else passes."""
+        error = None if told is None else told.error()
+        if error is not None and error.code() in REFUSED:
+            with self._lock:
+                self._refused = self.cluster.told(error)
 
     def _commit(self) -> None:
         """Only from the thread that polls: a commit from another one would wait for its calls to end."""
@@ -112,7 +123,7 @@ def named(cluster: Cluster, only: Sequence[int]) -> Iterator[Named]:
 
 @contextmanager
 def member(cluster: Cluster) -> Iterator[Member]:
-    """Follow what the group gives; it is given back when the block ends."""
+    """Follow what the group gives; it is given back when the block ends. Raises Misconfigured, Retryable."""
     with cluster.consumer(
         **{
             "partition.assignment.strategy": "cooperative-sticky",
@@ -120,6 +131,7 @@ def member(cluster: Cluster) -> Iterator[Member]:
             "auto.offset.reset": "latest",
         }
     ) as consumer:
+        cluster.partitions(consumer)  # a topic that is not there would be waited for
         one = Member(cluster, consumer)
         thread = threading.Thread(target=one.follow, name="tidepost-group", daemon=True)
         thread.start()
