@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import duckdb
 
-from tidepost.comparing.compare import DIFFERING, NUMBERS, Comparison, Difference
+from tidepost.comparing.compare import Comparison
 from tidepost.comparing.labels import LabelComparison
+from tidepost.comparing.results import DIFFERING, NUMBERS, Difference, Results
 from tidepost.engine import translated
 from tidepost.errors import Misconfigured
 from tidepost.labels.dropping import LANE as FILES
@@ -141,7 +142,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a comparison found. The ids that differ stay in the connection, see `Comparison.differences`.
+    """What a comparison found. The ids that differ stay in the connection, see `Results.differences`.
 
     cursor:  the range of the source that was read; None where it was not read
     reasons: why rows were rejected → rows
@@ -190,20 +191,24 @@ class Reconciling:
 
     def differences(self, limit: int | None = None) -> Iterator[Difference]:
         """The ids that differ, of the last comparison: by what they are, then by event time."""
-        return self._comparison().differences(limit)
+        return self._results.differences(limit)
 
     def differing(self) -> int:
         """How many differences the last comparison has."""
-        return self._comparison().counted_differences()
+        return self._results.counted_differences()
 
     def write_numbers(self, path: Path, form: str) -> None:
         """Write the numbers of the last comparison, a row for each hour or day and destination, to a new file; `form`
         is that of DuckDB's COPY."""
-        self._comparison().write(NUMBERS, path, form)
+        self._results.write(NUMBERS, path, form)
 
     def write_differences(self, path: Path, form: str) -> None:
         """Write all ids that differ to a new file."""
-        self._comparison().write(DIFFERING, path, form)
+        self._results.write(DIFFERING, path, form)
+
+    @property
+    def _results(self) -> Results:
+        return Results(self.connection, _WIDTHS[self.every], self.world.source.cursor())
 
     def _comparison(self, newest: int = 0) -> Comparison:
         """newest: the slice up to which labels are compared"""
@@ -263,8 +268,8 @@ class Reconciling:
         comparison.tell_missing(self.world.staging, self.world.records, self.stream, since)
         for one in destinations:
             comparison.ask(one, self.stream, states[one.name], events=scope.events)
-        result = self._result(comparison, cursor, destinations, scanned)
-        comparison.keep_numbers(
+        result = self._result(cursor, destinations, scanned)
+        self._results.keep_numbers(
             [_row(one, name, there) for one in result.buckets for name, there in one.there.items()]
         )
         return result
@@ -308,12 +313,10 @@ class Reconciling:
         hour = MICROSECONDS_AN_HOUR
         return Range(start // hour * hour, -(-end // hour) * hour)
 
-    def _result(
-        self, comparison: Comparison, cursor: Range | None, destinations: Sequence[Destination], scanned: Ranges
-    ) -> Reconciled:
-        names = [one.name for one in destinations]
-        here = comparison.counted_here()
-        there = {name: comparison.counted_there(name) for name in names}
+    def _result(self, cursor: Range | None, destinations: Sequence[Destination], scanned: Ranges) -> Reconciled:
+        found, names = self._results, [one.name for one in destinations]
+        here = found.counted_here()
+        there = {name: found.counted_there(name) for name in names}
         starts = {*here, *(start for each in there.values() for start in each)}
         buckets = tuple(
             Bucket(
@@ -329,16 +332,16 @@ class Reconciling:
             {name: There(**_summed(There.names(), [one.there[name] for one in buckets])) for name in names},
         )
         silent = [one.name for one in destinations if one.proof is not Proof.ROWS]
-        taken = {name: comparison.by_slice(name, "taken") for name in silent}
+        taken = {name: found.by_slice(name, "taken") for name in silent}
         return Reconciled(
             cursor,
             buckets,
             total,
-            comparison.reasons(),
-            {name: comparison.by_slice(name, "lost") for name in names},
+            found.reasons(),
+            {name: found.by_slice(name, "lost") for name in names},
             taken,
             {name: self._unnamed(name, slices) for name, slices in taken.items()},
-            comparison.missing(scanned),
+            found.missing(scanned),
         )
 
     def _unnamed(self, destination: str, slices: Mapping[int, int]) -> int:
