@@ -11,6 +11,8 @@ from tests.labels import label, labels, of_labels
 from tests.to_arize import arrived, of_arize, of_both, release, states
 from tests.world import World, rows
 
+from tidepost.sandbox.settings import Fault
+
 Upload = Callable[..., Ended]
 
 
@@ -81,6 +83,11 @@ def test_where_nothing_can_be_asked_all_is_sent_again_only_blindly_and_only_wher
     assert world.everything_arrived_once(60)
     upload()
     assert arrived(world) == (60, 140)
+    world.platform.process.fault(Fault("throttle", kind="file", retry_after=3600, count=1))
+    tidepost.here(*blindly, "--slice", "3", "--yes", code=4)
+    assert (arrived(world), states(world)) == ((60, 140), {"closed": 2, "todo": 1})
+    upload()
+    assert (arrived(world), states(world)) == ((60, 160), {"closed": 3})
 
 
 def test_what_arize_refused_by_number_is_told_and_its_labels_are_compared_too(

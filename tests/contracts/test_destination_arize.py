@@ -27,6 +27,7 @@ from tests.contracts.destination_contract import (
     as_source,
     inference,
 )
+from tests.contracts.sandbox_world import KEY, SandboxWorld, fresh
 
 from tidepost.destinations.arize import ArizeDestination, ArizeOptions
 from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
@@ -36,7 +37,7 @@ from tidepost.ranges import Range
 from tidepost.sandbox import Fault, SandboxProcess
 
 COLUMNS = {**ReceiptContract.columns, "note": "VARCHAR"}
-KEY, SPACE = "a-key-of-the-sandbox", "a-space"
+SPACE = "a-space"
 NOW = (START + timedelta(days=30)).timestamp()
 TYPES = {
     "partner_inference_id": pa.string(),
@@ -52,16 +53,12 @@ TYPES = {
 }
 
 
-class ArizeWorld:
+class ArizeWorld(SandboxWorld):
     """A model of its own in a sandbox, whose clock shows a month after the first row."""
 
-    key = KEY
-
     def __init__(self, sandbox: SandboxProcess) -> None:
-        self.sandbox = sandbox
-        self.waits: list[float] = []
+        super().__init__(sandbox)
         self.model = f"flights-{uuid4().hex}"
-        self._open: list[ArizeDestination] = []
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,12 +82,7 @@ class ArizeWorld:
 
     def destination(self, *, key: str = KEY, **options: Any) -> ArizeDestination:
         made = ArizeOptions(**{**self.options, "api_key": key, **options})
-        self._open.append(ArizeDestination(made, sleep=self.waits.append, random=lambda: 0.5, clock=lambda: NOW))
-        return self._open[-1]
-
-    def close(self) -> None:
-        for destination in self._open:
-            destination.close()
+        return self.opened(ArizeDestination(made, sleep=self.waits.append, random=lambda: 0.5, clock=lambda: NOW))
 
     def write(self, path: Path, rows: Sequence[Mapping[str, object]], stream: object = INFERENCES) -> None:
         names = list(dict.fromkeys(["note", *(name for row in rows for name in row)]))
@@ -98,18 +90,6 @@ class ArizeWorld:
             names.remove("note")
         schema = pa.schema([(name, TYPES[name]) for name in names])
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), path)
-
-    def throttle(self, times: int, seconds: float) -> None:
-        self.sandbox.fault(Fault("throttle", kind="file", count=times, retry_after=seconds))
-
-    def fail_after_accepting(self) -> None:
-        self.sandbox.fault(Fault("fail_after", kind="file", count=1, status=503))
-
-    def lose_reply(self) -> None:
-        self.sandbox.fault(Fault("lose_reply", kind="file", count=1))
-
-    def reset_early(self) -> None:
-        self.sandbox.fault(Fault("reset", kind="file", count=1, after_bytes=65536))
 
     def stats(self) -> dict[str, Any]:
         return self.sandbox.arize(SPACE, self.model) or {"received": 0, "rows": 0}
@@ -134,10 +114,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 @pytest.fixture
 def world(sandbox: SandboxProcess) -> Iterator[ArizeWorld]:
-    sandbox.configure(faults=[])
-    made = ArizeWorld(sandbox)
-    yield made
-    made.close()
+    yield from fresh(sandbox, ArizeWorld)
 
 
 class TestArizeDestination(ReceiptContract):

@@ -27,6 +27,7 @@ from tests.contracts.destination_contract import (
     inference,
     label,
 )
+from tests.contracts.sandbox_world import KEY, SandboxWorld, fresh
 
 from tidepost.destinations import arthur_query
 from tidepost.destinations.arthur import ArthurDestination, ArthurOptions
@@ -36,7 +37,6 @@ from tidepost.ports import Destination, Upload
 from tidepost.ranges import Range
 from tidepost.sandbox import Fault, SandboxProcess
 
-KEY = "a-key-of-the-sandbox"
 ATTRIBUTES: tuple[tuple[str, str, str], ...] = (
     ("distance", "INTEGER", "PIPELINE_INPUT"),
     ("carrier", "STRING", "PIPELINE_INPUT"),
@@ -59,16 +59,13 @@ _OWN = {
 }
 
 
-class ArthurWorld:
+class ArthurWorld(SandboxWorld):
     """A model of its own in a sandbox."""
-
-    key = KEY
 
     def __init__(
         self, sandbox: SandboxProcess, *, is_batch: bool = False, more: tuple[tuple[str, str, str], ...] = ()
     ) -> None:
-        self.sandbox = sandbox
-        self.waits: list[float] = []
+        super().__init__(sandbox)
         self.attributes = ATTRIBUTES + more
         self.model = f"flights-{uuid4().hex}"
         definition = {
@@ -83,7 +80,6 @@ class ArthurWorld:
         answer = requests.post(url, json=definition, headers={"Authorization": KEY}, timeout=30)
         assert answer.status_code == 201, answer.text
         self.id = str(answer.json()["id"])
-        self._open: list[ArthurDestination] = []
 
     @property
     def recipe(self) -> str:
@@ -98,31 +94,13 @@ class ArthurWorld:
 
     def arthur(self, **options: Any) -> ArthurDestination:
         made = ArthurOptions(**{"url": self.sandbox.url, "api_key": KEY, "model": self.model, **options})
-        self._open.append(ArthurDestination(made, sleep=self.waits.append, random=lambda: 0.5))
-        return self._open[-1]
-
-    def close(self) -> None:
-        for destination in self._open:
-            destination.close()
+        return self.opened(ArthurDestination(made, sleep=self.waits.append, random=lambda: 0.5))
 
     def write(self, path: Path, rows: Sequence[Mapping[str, object]], stream: StreamName = INFERENCES) -> None:
         names = list(dict.fromkeys(name for row in rows for name in row))
         types = {name: _TYPES[value_type] for name, value_type, _ in self.attributes} | _OWN
         schema = pa.schema([(name, types[name]) for name in names])
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), path)
-
-    def throttle(self, times: int, seconds: float) -> None:
-        self.sandbox.fault(Fault("throttle", kind="file", count=times, retry_after=seconds))
-
-    def fail_after_accepting(self) -> None:
-        self.sandbox.fault(Fault("fail_after", kind="file", count=1, status=503))
-
-    def lose_reply(self) -> None:
-        for kind in ("file", "rows"):
-            self.sandbox.fault(Fault("lose_reply", kind=kind, count=1))
-
-    def reset_early(self) -> None:
-        self.sandbox.fault(Fault("reset", kind="file", count=1, after_bytes=65536))
 
     def stored(self) -> int:
         self.sandbox.wait_until_loaded()
@@ -140,10 +118,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 @pytest.fixture
 def world(sandbox: SandboxProcess) -> Iterator[ArthurWorld]:
-    sandbox.configure(faults=[])
-    made = ArthurWorld(sandbox)
-    yield made
-    made.close()
+    yield from fresh(sandbox, ArthurWorld)
 
 
 class TestArthurDestination(DestinationContract):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.contracts.destination_contract import ReceiptContract
+from tests.contracts.sandbox_world import fresh
 from tests.contracts.test_destination_arthur import ArthurWorld
 from tests.showing import Showing
 
@@ -30,10 +31,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 @pytest.fixture
 def world(sandbox: SandboxProcess) -> Iterator[SilentWorld]:
-    sandbox.configure(faults=[])
-    made = SilentWorld(sandbox)
-    yield made
-    made.close()
+    yield from fresh(sandbox, SilentWorld)
 
 
 class TestByReceipt(ReceiptContract):

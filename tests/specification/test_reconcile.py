@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from tests.world import START, Row, World, after, between, row, rows, said
 
-from tidepost.comparing.compare import Difference
 from tidepost.comparing.numbers import Bucket, Here, Reconciled, There
 from tidepost.comparing.reconcile import Every, Reconciling, Scope
+from tidepost.comparing.results import Difference
 from tidepost.cursor import to_nanoseconds
 from tidepost.ledger.owner import this_process
 from tidepost.model import Request, ScanKind

@@ -23,9 +23,9 @@ from tidepost.errors import Differs, Misconfigured, TidepostError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tidepost.comparing.compare import Difference
     from tidepost.comparing.numbers import Bucket, LaneNumbers, Reconciled
     from tidepost.comparing.reconcile import Reconciling, Scope
+    from tidepost.comparing.results import Difference
     from tidepost.cursor import CursorKind
     from tidepost.ports import Destination
     from tidepost.run import Outcome

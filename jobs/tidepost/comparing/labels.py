@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from tidepost.comparing.compare import Comparison, unshown
+from tidepost.comparing.tables import T
 from tidepost.cursor import DAY as NANOSECONDS_A_DAY
 from tidepost.cursor import CursorType
 from tidepost.delivery.labelled import equal_to
@@ -37,7 +38,6 @@ from tidepost.sql import quote_identifier
 if TYPE_CHECKING:
     from tidepost.definition.job import Job
 
-_T: Final = "tidepost_r_"
 _TABLES: Final = (
     "versions (id VARCHAR, event BIGINT, content UBIGINT, known HUGEINT, origin INTEGER, sequence BIGINT, "
     "inside BOOLEAN)",
@@ -61,7 +61,7 @@ class LabelComparison(Comparison):
     def begin(self) -> None:
         super(LabelComparison, self).begin()
         for table in _TABLES:
-            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {_T}{table}")
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {T}{table}")
 
     @property
     def _known(self) -> str:
@@ -90,24 +90,24 @@ class LabelComparison(Comparison):
         if events is not None:
             chosen += f" AND label_at >= {events.start:d} AND label_at < {events.end:d}"
         self._run(
-            f"INSERT INTO {_T}versions SELECT id, label_at, hash(content), known, source, sequence, {chosen} "
+            f"INSERT INTO {T}versions SELECT id, label_at, hash(content), known, source, sequence, {chosen} "
             f"FROM tidepost_versions WHERE sent"
         )
-        self._run(f"INSERT INTO {_T}published SELECT id, event, content, sequence, inside FROM {_T}versions")
+        self._run(f"INSERT INTO {T}published SELECT id, event, content, sequence, inside FROM {T}versions")
         self._read_refused(records, stream)
         for held, orphans in self.held:
-            self.connection.register(f"{_T}waiting", held.rows)
+            self.connection.register(f"{T}waiting", held.rows)
             what = "orphans" if orphans else "unmatched"
             self._run(
-                f"INSERT INTO {_T}held SELECT {ID}, hash({self.content(columns)}), {quote_identifier(CURSOR)}, "
-                f"'{what}' FROM {_T}waiting AS r"
+                f"INSERT INTO {T}held SELECT {ID}, hash({self.content(columns)}), {quote_identifier(CURSOR)}, "
+                f"'{what}' FROM {T}waiting AS r"
             )
-        self._run(f"CREATE OR REPLACE TEMP TABLE {_T}staged (sequence BIGINT, {ID} VARCHAR)")
+        self._run(f"CREATE OR REPLACE TEMP TABLE {T}staged (sequence BIGINT, {ID} VARCHAR)")
         kept = [one.part for one in parts if not one.part.purged and (inside is None or one.sequence in inside)]
         if kept:
             found = staging.relation(self.connection, stream, kept)
             self.connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE {_T}staged AS SELECT {SEQUENCE} AS sequence, "
+                f"CREATE OR REPLACE TEMP TABLE {T}staged AS SELECT {SEQUENCE} AS sequence, "
                 f"* EXCLUDE (_part, _row, {stream.name.time}) FROM ({found.sql})",
                 dict(found.values),
             )
@@ -116,101 +116,99 @@ class LabelComparison(Comparison):
         numbered = "row_number() OVER (PARTITION BY id, content, known ORDER BY"
         source = (
             f"(SELECT *, {numbered} cursor) AS n FROM "
-            f"(SELECT *, {self._known} AS known FROM {_T}source WHERE reason IS NULL))"
+            f"(SELECT *, {self._known} AS known FROM {T}source WHERE reason IS NULL))"
         )
-        published = f"(SELECT *, {numbered} sequence) AS n FROM {_T}versions WHERE inside)"
-        waiting = f"(SELECT *, {numbered} what) AS n FROM {_T}held)"
+        published = f"(SELECT *, {numbered} sequence) AS n FROM {T}versions WHERE inside)"
+        waiting = f"(SELECT *, {numbered} what) AS n FROM {T}held)"
         same = "USING (id, content, known, n)"
-        self._run(f"INSERT INTO {_T}gone SELECT id, event, sequence FROM {published} ANTI JOIN {source} {same}")
+        self._run(f"INSERT INTO {T}gone SELECT id, event, sequence FROM {published} ANTI JOIN {source} {same}")
         self._run(
-            f"CREATE OR REPLACE TEMP TABLE {_T}left AS SELECT * EXCLUDE n FROM {source} ANTI JOIN {published} {same}"
+            f"CREATE OR REPLACE TEMP TABLE {T}left AS SELECT * EXCLUDE n FROM {source} ANTI JOIN {published} {same}"
         )
         self._run(
-            f"CREATE OR REPLACE TEMP TABLE {_T}last AS SELECT id, content, known, origin FROM ("
+            f"CREATE OR REPLACE TEMP TABLE {T}last AS SELECT id, content, known, origin FROM ("
             f"SELECT id, content, known, origin, sequence FROM {self._standing} "
-            f"UNION ALL SELECT id, content, known, 0, 0 FROM {_T}held) "
+            f"UNION ALL SELECT id, content, known, 0, 0 FROM {T}held) "
             f"QUALIFY row_number() OVER (PARTITION BY id ORDER BY known DESC, origin DESC, sequence DESC) = 1"
         )
         self._scanned(scanned)
         self._run(
-            f"INSERT INTO {_T}verdicts SELECT a.id, a.event, a.content, a.cursor, CASE "
+            f"INSERT INTO {T}verdicts SELECT a.id, a.event, a.content, a.cursor, CASE "
             f"WHEN h.id IS NOT NULL THEN h.what WHEN l.id IS NULL THEN NULL "
             f"WHEN a.content = l.content THEN 'duplicates' "
             f"WHEN a.known < l.known OR (a.known = l.known AND l.origin > 0) THEN 'superseded' "
             f"WHEN a.known = l.known THEN 'conflicts' END, '' "
-            f"FROM (SELECT *, {numbered} cursor) AS n FROM {_T}left) AS a "
-            f"LEFT JOIN {waiting} AS h {same} LEFT JOIN {_T}last AS l ON l.id = a.id"
+            f"FROM (SELECT *, {numbered} cursor) AS n FROM {T}left) AS a "
+            f"LEFT JOIN {waiting} AS h {same} LEFT JOIN {T}last AS l ON l.id = a.id"
         )
         self._run(
-            f"CREATE OR REPLACE TEMP TABLE {_T}fresh AS SELECT id, event, content, cursor, CASE "
+            f"CREATE OR REPLACE TEMP TABLE {T}fresh AS SELECT id, event, content, cursor, CASE "
             f"WHEN place > 1 AND content = first THEN 'duplicates' WHEN place > 1 AND cursor = newest "
             f"THEN 'conflicts' WHEN place > 1 THEN 'superseded' "
-            f"WHEN EXISTS (SELECT 1 FROM {_T}scanned AS s WHERE v.cursor >= s.first AND v.cursor < s.last) "
+            f"WHEN EXISTS (SELECT 1 FROM {T}scanned AS s WHERE v.cursor >= s.first AND v.cursor < s.last) "
             f"THEN 'missing' ELSE 'waiting' END AS what, '' AS reason FROM ("
             f"SELECT *, first_value(content) OVER best AS first, first_value(cursor) OVER best AS newest, "
-            f"row_number() OVER best AS place FROM {_T}verdicts WHERE what IS NULL "
+            f"row_number() OVER best AS place FROM {T}verdicts WHERE what IS NULL "
             f"WINDOW best AS (PARTITION BY id ORDER BY cursor DESC, content)) AS v"
         )
-        self._run(f"DELETE FROM {_T}verdicts WHERE what IS NULL")
-        self._run(f"INSERT INTO {_T}verdicts SELECT * FROM {_T}fresh")
+        self._run(f"DELETE FROM {T}verdicts WHERE what IS NULL")
+        self._run(f"INSERT INTO {T}verdicts SELECT * FROM {T}fresh")
 
     @property
     def _standing(self) -> str:
         """SQL of the versions that no destination refused, those that were not sent as they are equal included."""
         return (
             f"(SELECT id, hash(content) AS content, CAST(known AS HUGEINT) AS known, source AS origin, sequence "
-            f"FROM tidepost_versions WHERE (sequence, id) NOT IN (SELECT (sequence, id) FROM {_T}refused))"
+            f"FROM tidepost_versions WHERE (sequence, id) NOT IN (SELECT (sequence, id) FROM {T}refused))"
         )
 
     def ask(self, destination: Destination, stream: Stream, states: dict[int, str], *, events: Range | None) -> None:
         """Ask a destination for its labels, if it shows any, and say what became of each version there. Of purged
         files the values are not known: there an id that is shown counts."""
-        self._run(f"CREATE OR REPLACE TEMP TABLE {_T}ids (id VARCHAR, start BIGINT)")
-        self._run(f"DELETE FROM {_T}equal")
-        described = self._all(f"DESCRIBE {_T}staged")
+        self._run(f"CREATE OR REPLACE TEMP TABLE {T}ids (id VARCHAR, start BIGINT)")
+        self._run(f"DELETE FROM {T}equal")
+        described = self._all(f"DESCRIBE {T}staged")
         names = [str(row[0]) for row in described if row[0] not in (ID, "sequence")]
         for window in self._windows(events) if destination.proof is Proof.ROWS else ():
             for table in destination.labels(window):
                 self._shown(table, names, window)
+        self._run(f"CREATE OR REPLACE TEMP TABLE {T}shown AS SELECT id, min(start) AS start FROM {T}ids GROUP BY id")
         self._run(
-            f"CREATE OR REPLACE TEMP TABLE {_T}shown AS SELECT id, min(start) AS start FROM {_T}ids GROUP BY id"
-        )
-        self._run(
-            f"INSERT INTO {_T}equal SELECT sequence, id FROM {_T}versions SEMI JOIN {_T}shown USING (id) "
-            f"WHERE inside AND sequence NOT IN (SELECT sequence FROM {_T}staged)"
+            f"INSERT INTO {T}equal SELECT sequence, id FROM {T}versions SEMI JOIN {T}shown USING (id) "
+            f"WHERE inside AND sequence NOT IN (SELECT sequence FROM {T}staged)"
         )
         known = {"sequence": pa.array(states.keys(), pa.int64()), "state": pa.array(states.values(), pa.string())}
-        self.connection.register(f"{_T}states", pa.table(known))
+        self.connection.register(f"{T}states", pa.table(known))
         name = {"destination": destination.name}
         closed = f"state = '{DeliveryState.CLOSED}' AND NOT refused"
         self.connection.execute(
-            f"INSERT INTO {_T}outcomes SELECT $destination, id, event, sequence, CASE WHEN refused THEN 'refused' "
+            f"INSERT INTO {T}outcomes SELECT $destination, id, event, sequence, CASE WHEN refused THEN 'refused' "
             f"WHEN equal AND place >= coalesce(max(place) FILTER ({closed}) OVER every, 0) THEN 'arrived' "
             f"WHEN state = '{DeliveryState.HELD}' THEN 'held' WHEN state = 'skipped' THEN 'skipped' "
             f"WHEN state = '{DeliveryState.CLOSED}' AND place < max(place) FILTER (({closed}) OR equal) OVER every "
             f"THEN 'replaced' WHEN state = '{DeliveryState.CLOSED}' THEN '{unshown(destination)}' "
             f"ELSE 'in_flight' END, "
-            f"CASE WHEN id IN (SELECT id FROM {_T}shown) THEN 1 ELSE 0 END FROM ("
-            f"SELECT v.*, s.state, (v.sequence, v.id) IN (SELECT (sequence, id) FROM {_T}equal) AS equal, "
-            f"(v.sequence, v.id) IN (SELECT (sequence, id) FROM {_T}refused WHERE destination = $destination) "
+            f"CASE WHEN id IN (SELECT id FROM {T}shown) THEN 1 ELSE 0 END FROM ("
+            f"SELECT v.*, s.state, (v.sequence, v.id) IN (SELECT (sequence, id) FROM {T}equal) AS equal, "
+            f"(v.sequence, v.id) IN (SELECT (sequence, id) FROM {T}refused WHERE destination = $destination) "
             f"AS refused, row_number() OVER (PARTITION BY v.id ORDER BY known, origin, v.sequence) AS place "
-            f"FROM {_T}versions AS v LEFT JOIN {_T}states AS s ON s.sequence = v.sequence) "
+            f"FROM {T}versions AS v LEFT JOIN {T}states AS s ON s.sequence = v.sequence) "
             f"WINDOW every AS (PARTITION BY id) QUALIFY inside",
             name,
         )
         self.connection.execute(
-            f"INSERT INTO {_T}outcomes SELECT $destination, id, start, NULL, 'others', 1 FROM {_T}shown "
-            f"WHERE id NOT IN (SELECT id FROM {_T}versions)",
+            f"INSERT INTO {T}outcomes SELECT $destination, id, start, NULL, 'others', 1 FROM {T}shown "
+            f"WHERE id NOT IN (SELECT id FROM {T}versions)",
             name,
         )
 
     def _shown(self, table: pa.Table, names: Sequence[str], window: Range) -> None:
         """Remember the ids that a table of labels shows, and the staged rows that have its values."""
-        self.connection.register(f"{_T}table", table)
-        self.connection.execute(f"INSERT INTO {_T}ids SELECT {ID}, {window.start:d} FROM {_T}table")
-        types = {str(row[0]): str(row[1]) for row in self._all(f"DESCRIBE {_T}table")}
+        self.connection.register(f"{T}table", table)
+        self.connection.execute(f"INSERT INTO {T}ids SELECT {ID}, {window.start:d} FROM {T}table")
+        types = {str(row[0]): str(row[1]) for row in self._all(f"DESCRIBE {T}table")}
         equal = " AND ".join(equal_to(name, types[name]) for name in names) or "true"
         self._run(
-            f"INSERT INTO {_T}equal SELECT p.sequence, p.{ID} FROM {_T}staged AS p "
-            f"JOIN {_T}table AS s ON p.{ID} = s.{ID} AND {equal}"
+            f"INSERT INTO {T}equal SELECT p.sequence, p.{ID} FROM {T}staged AS p "
+            f"JOIN {T}table AS s ON p.{ID} = s.{ID} AND {equal}"
         )

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import duckdb
 
-from tidepost.comparing.compare import DIFFERING, NUMBERS, Comparison, Difference
+from tidepost.comparing.compare import Comparison
 from tidepost.comparing.labels import LabelComparison
 from tidepost.comparing.lanes import STRETCH, Lane, in_the_lane, lanes_of, on_the_line
 from tidepost.comparing.numbers import Bucket, Here, LaneNumbers, Numbers, Reconciled, There
+from tidepost.comparing.results import DIFFERING, NUMBERS, Difference, Results
 from tidepost.engine import translated
 from tidepost.labels.dropping import LANE as FILES
 from tidepost.labels.holding import LANE as HELD
@@ -82,20 +83,24 @@ class Reconciling:
 
     def differences(self, limit: int | None = None) -> Iterator[Difference]:
         """The ids that differ, of the last comparison: by what they are, then by event time."""
-        return self._comparison().differences(limit)
+        return self._results.differences(limit)
 
     def differing(self) -> int:
         """How many differences the last comparison has."""
-        return self._comparison().counted_differences()
+        return self._results.counted_differences()
 
     def write_numbers(self, path: Path, form: str) -> None:
         """Write the numbers of the last comparison, a row for each hour or day and destination, to a new file; `form`
         is that of DuckDB's COPY."""
-        self._comparison().write(NUMBERS, path, form)
+        self._results.write(NUMBERS, path, form)
 
     def write_differences(self, path: Path, form: str) -> None:
         """Write all ids that differ to a new file."""
-        self._comparison().write(DIFFERING, path, form)
+        self._results.write(DIFFERING, path, form)
+
+    @property
+    def _results(self) -> Results:
+        return Results(self.connection, _WIDTHS[self.every], self.world.source.cursor())
 
     def _comparison(self, newest: int = 0) -> Comparison:
         """newest: the slice up to which labels are compared"""
@@ -153,8 +158,8 @@ class Reconciling:
         comparison.tell_missing(self.world.staging, self.world.records, self.stream, since)
         for one in destinations:
             comparison.ask(one, self.stream, states[one.name], events=scope.events)
-        result = self._result(comparison, windows.get(""), destinations, lanes, line)
-        comparison.keep_numbers(
+        result = self._result(windows.get(""), destinations, lanes, line)
+        self._results.keep_numbers(
             [_row(one, name, there) for one in result.buckets for name, there in one.there.items()]
         )
         return result
@@ -215,16 +220,11 @@ class Reconciling:
         return Range(start // hour * hour, -(-end // hour) * hour)
 
     def _result(
-        self,
-        comparison: Comparison,
-        cursor: Range | None,
-        destinations: Sequence[Destination],
-        lanes: Sequence[Lane],
-        line: Ranges,
+        self, cursor: Range | None, destinations: Sequence[Destination], lanes: Sequence[Lane], line: Ranges
     ) -> Reconciled:
-        names = [one.name for one in destinations]
-        here = comparison.counted_here()
-        there = {name: comparison.counted_there(name) for name in names}
+        found, names = self._results, [one.name for one in destinations]
+        here = found.counted_here()
+        there = {name: found.counted_there(name) for name in names}
         starts = {*here, *(start for each in there.values() for start in each)}
         buckets = tuple(
             Bucket(
@@ -240,17 +240,17 @@ class Reconciling:
             {name: There(**_summed(There.names(), [one.there[name] for one in buckets])) for name in names},
         )
         silent = [one.name for one in destinations if one.proof is not Proof.ROWS]
-        taken = {name: comparison.by_slice(name, "taken") for name in silent}
+        taken = {name: found.by_slice(name, "taken") for name in silent}
         return Reconciled(
             cursor,
             buckets,
             total,
-            comparison.reasons(),
-            {name: comparison.by_slice(name, "lost") for name in names},
+            found.reasons(),
+            {name: found.by_slice(name, "lost") for name in names},
             taken,
             {name: self._unnamed(name, slices) for name, slices in taken.items()},
-            self._missing(comparison, lanes, line),
-            self._by_lane(comparison, [one for one in lanes if one.name], names),
+            self._missing(lanes, line),
+            self._by_lane([one for one in lanes if one.name], names),
         )
 
     def _unnamed(self, destination: str, slices: Mapping[int, int]) -> int:
@@ -258,22 +258,20 @@ class Reconciling:
         refused = SqlComparing(self.ledger).left_out(self.stream, destination)
         return sum(rows for sequence, rows in refused.items() if sequence in slices)
 
-    def _missing(self, comparison: Comparison, lanes: Sequence[Lane], line: Ranges) -> Ranges:
+    def _missing(self, lanes: Sequence[Lane], line: Ranges) -> Ranges:
         if not any(one.name for one in lanes):
-            return comparison.missing(line)
+            return self._results.missing(line)
         found = Ranges()
         for one in lanes:
             stretch = Range(one.base, one.base + STRETCH)
-            found = found.union(in_the_lane(one, comparison.missing(line.within(stretch), stretch)))
+            found = found.union(in_the_lane(one, self._results.missing(line.within(stretch), stretch)))
         return found
 
-    def _by_lane(
-        self, comparison: Comparison, lanes: Sequence[Lane], names: Sequence[str]
-    ) -> tuple[LaneNumbers, ...]:
+    def _by_lane(self, lanes: Sequence[Lane], names: Sequence[str]) -> tuple[LaneNumbers, ...]:
         if not lanes:
             return ()
-        here = comparison.counted_here(by_lane=True)
-        there = {name: comparison.counted_there(name, by_lane=True) for name in names}
+        here = self._results.counted_here(by_lane=True)
+        there = {name: self._results.counted_there(name, by_lane=True) for name in names}
         return tuple(
             LaneNumbers(
                 one.name,

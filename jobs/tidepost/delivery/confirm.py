@@ -15,49 +15,23 @@ for a person, or sent again where the job says so (`on_unknown`).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tidepost.definition.job import DestinationDefinition, Job
 from tidepost.delivery.deliver import MOST_FILE_SENDS, Courier, Parcel
-from tidepost.delivery.labelled import replaced, unequal
+from tidepost.delivery.endings import Endings
+from tidepost.delivery.mending import Mending
 from tidepost.delivery.unshown import disbelieved, let_go, repeats, silent, unheard
-from tidepost.engine import BATCH_ROWS, Engine
-from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
-from tidepost.events import Settled, Waiting, Warned
+from tidepost.engine import Engine
+from tidepost.events import Waiting, Warned
 from tidepost.labels.versions import follows
-from tidepost.model import (
-    MICROSECONDS_AN_HOUR,
-    DeliveryState,
-    Part,
-    Proof,
-    RowAnswer,
-    SendForm,
-    SendState,
-    StreamName,
-)
-from tidepost.ranges import Range, Ranges
-from tidepost.rows.rejects import ID, by_hour, read_rejects, refused_key, write_refused
+from tidepost.model import DeliveryState, Proof, SendForm, SendState, StreamName
+from tidepost.ranges import Range
+from tidepost.rows.rejects import ID
 
-ROWS_A_SEND = 5_000
 FIRST_REPEAT = 1.0
 """Seconds before a file that nobody answered is sent again where the job says so; each time twice as long."""
-MOST_TRIES = 2
-"""How often missing rows of a part are sent row by row and answered; a person is needed if they still do not show."""
-
-
-@dataclass(slots=True)
-class Looked:
-    """What the looks at one delivery have seen so far."""
-
-    counts: Mapping[int, int] | None = None
-    unchanged: int = 0
-    asked_at: Mapping[int, int] | None = None
-    replaces: bool | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +44,12 @@ class Confirmer:
     loading: float
     shared: bool
     now: Callable[[], float]
-    _looked: dict[int, Looked] = field(default_factory=dict)
+    endings: Endings = field(init=False)
+    mending: Mending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.endings = Endings(self.courier, self.job)
+        self.mending = Mending(self.courier, self.engine, self.endings)
 
     @property
     def to(self) -> DestinationDefinition:
@@ -90,7 +69,7 @@ class Confirmer:
         for parcel in parcels:
             hours = {hour: counts.get(hour, 0) for hour in parcel.slice.hours}
             if parcel.delivery.id in proven:
-                self._close(parcel, Proof.COUNTS)
+                self.endings.close(parcel, Proof.COUNTS)
             elif not self._settled_down(parcel, hours) or not self._decided(parcel, hours, last):
                 waiting.append(parcel)
         return self._told(waiting)
@@ -151,7 +130,7 @@ class Confirmer:
 
     def _settled_down(self, parcel: Parcel, hours: Mapping[int, int]) -> bool:
         """Whether it is time to ask for ids: two looks in a row saw the same numbers, and not these before."""
-        looked = self._looked.setdefault(parcel.delivery.id, Looked())
+        looked = parcel.looked
         looked.unchanged = looked.unchanged + 1 if looked.counts == hours else 0
         looked.counts = hours
         if self._surely_loading(parcel, hours):
@@ -163,10 +142,10 @@ class Confirmer:
         """Whether labels of it take the place of others: then neither counts nor ids show that they have."""
         if self.courier.stream.name is StreamName.INFERENCES:
             return False
-        looked = self._looked.setdefault(parcel.delivery.id, Looked())
-        if looked.replaces is None:
-            looked.replaces = bool(follows(self.courier.records, self.courier.stream, parcel.slice.cut)[1])
-        return looked.replaces
+        if parcel.looked.replaces is None:
+            found = follows(self.courier.records, self.courier.stream, parcel.slice.cut)
+            parcel.looked.replaces = bool(found[1])
+        return parcel.looked.replaces
 
     def _surely_loading(self, parcel: Parcel, hours: Mapping[int, int]) -> bool:
         """Whether fewer rows are there than it has alone, and it is too early to act on that: ids tell no more."""
@@ -183,7 +162,7 @@ class Confirmer:
 
         last: when all that is on its way has loaded at the latest
         """
-        self._looked[parcel.delivery.id].asked_at = hours
+        parcel.looked.asked_at = hours
         unsure, beside = silent(parcel), self._beside(parcel)
         over = self.now() >= last
         expected, _ = self._should(Range(min(hours), max(hours) + 1))
@@ -199,11 +178,12 @@ class Confirmer:
         if beside - {DeliveryState.HELD} and self.now() < self._deadline(parcel) + self.loading:
             return False  # until it is known what has become of that
         if let_go(parcel):
-            self._close(parcel, Proof.COUNTS, refused=short)
+            self.endings.close(parcel, Proof.COUNTS, refused=short)
             return True
         rows, name = sum(short.values()), self.courier.destination.name
         what = f"{rows} of {parcel.delivery.rows} rows do not show at {name}, which does not say which"
-        self.hold(parcel, what if rows else f"the counts of {name} prove nothing: another slice there is unsettled")
+        nothing = f"the counts of {name} prove nothing: another slice there is unsettled"
+        self.endings.hold(parcel, what if rows else nothing)
         return True
 
     def _heard_of(self, parcel: Parcel, short: Mapping[int, int], *, over: bool) -> bool | None:
@@ -212,14 +192,14 @@ class Confirmer:
         parts = {send.part for send in silent(parcel)}
         lacking = replace(parcel.slice, parts=tuple(one for one in parcel.slice.parts if one.number in parts))
         if not any(short.values()):
-            self._found(parcel)
-            self._close(parcel, Proof.COUNTS)
+            self.endings.found(parcel)
+            self.endings.close(parcel, Proof.COUNTS)
             return True
         if not over or {hour: rows for hour, rows in short.items() if rows} != lacking.hours:
             return None
         for part in lacking.parts:
             self.courier.absent(parcel, part)
-        self._again(parcel, "sent again: it did not land")
+        self.endings.again(parcel, "sent again: it did not land")
         return False
 
     def _beside(self, parcel: Parcel) -> set[DeliveryState]:
@@ -242,16 +222,16 @@ class Confirmer:
         if silent(parcel):
             return self._unheard(parcel)
         if any(parcel.old(sends[-1]) for part in parcel.slice.parts if (sends := parcel.of(part, SendForm.FILE))):
-            self._again(parcel, "sent again without asking, as a person wanted")
+            self.endings.again(parcel, "sent again without asking, as a person wanted")
             return False
         doubt, failed = disbelieved(parcel), parcel.failed
         if doubt:
-            self.hold(parcel, doubt)
+            self.endings.hold(parcel, doubt)
         elif failed and not let_go(parcel):
-            name = self.courier.destination.name
-            self.hold(parcel, f"{name} refused {failed} of {parcel.delivery.rows} rows and does not say which")
+            refused = f"{self.courier.destination.name} refused {failed} of {parcel.delivery.rows} rows"
+            self.endings.hold(parcel, f"{refused} and does not say which")
         else:
-            self._close(parcel, Proof.RECEIPT, lost=failed)
+            self.endings.close(parcel, Proof.RECEIPT, lost=failed)
         return True
 
     def _unheard(self, parcel: Parcel) -> bool:
@@ -263,194 +243,35 @@ class Confirmer:
         unsure, times = silent(parcel), repeats(parcel)
         if self.to.on_unknown == "stop" or times >= MOST_FILE_SENDS:
             reason = unheard(parcel, self.job.name)
-            self._settle(parcel, DeliveryState.HELD, reason)
+            self.endings.settle(parcel, DeliveryState.HELD, reason)
             for send in unsure:
                 self.courier.answer(parcel, send, SendState.UNKNOWN, {"message": reason})
-            self._end(parcel)
+            self.endings.end(parcel)
             return True
         if self.now() >= parcel.noticed + FIRST_REPEAT * 2 ** (times - 1):
             for send in unsure:
                 self.courier.answer(parcel, send, SendState.UNKNOWN, {"then": "sent again, as on_unknown says"})
-            self._again(parcel, "sent again without knowing whether it arrived, as on_unknown says")
+            self.endings.again(parcel, "sent again without knowing whether it arrived, as on_unknown says")
         return False
-
-    def _again(self, parcel: Parcel, reason: str) -> None:
-        """Let the files that are to be sent go again."""
-        self._settle(parcel, DeliveryState.TODO, reason)
-        self._looked.pop(parcel.delivery.id, None)
 
     # ------------------------------------------------------------------------------------------- by ids
 
     def _by_ids(self, parcel: Parcel, hours: Mapping[int, int]) -> bool:
         """Ask which ids are there; close the delivery, or act on what is missing when its time has come.
         True where the delivery is done with."""
-        refused = set(self._refused(parcel).column(ID).to_pylist())
-        missing = {part.number: self._missing(parcel, part, refused) for part in parcel.slice.parts}
-        self._looked[parcel.delivery.id].asked_at = hours
+        refused = set(self.endings.refused(parcel).column(ID).to_pylist())
+        missing = {part.number: self.mending.missing(parcel, part, refused) for part in parcel.slice.parts}
+        parcel.looked.asked_at = hours
         lost = sum(len(ids) for ids in missing.values())
         if not lost:
             self._note_surplus(parcel, hours)
-            self._found(parcel)
-            self._close(parcel, Proof.ROWS)
+            self.endings.found(parcel)
+            self.endings.close(parcel, Proof.ROWS)
             return True
         told_so = lost == parcel.failed and not any(send.form is SendForm.ROWS for send in parcel.sends)
         if self.now() < self._deadline(parcel) and not told_so:
             return False
-        return self._mend(parcel, missing)
-
-    def _missing(self, parcel: Parcel, part: Part, refused: set[str]) -> set[str]:
-        if self.courier.stream.name is StreamName.GROUND_TRUTH:
-            with self.engine.connect() as connection:
-                missing = unequal(connection, self.courier, part) - refused
-                if missing and parcel.delivery.reopened is not None:  # newer ones may have been sent since it closed
-                    missing -= replaced(connection, self.courier, parcel.slice)
-                return missing
-        with self.courier.staging.open(self.courier.stream, part) as file:
-            ids = {
-                id_
-                for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=[ID])
-                for id_ in batch.column(0).to_pylist()
-            } - refused
-        for window in Ranges.of(Range(hour, hour + 1) for hour in part.hours):
-            micros = Range(window.start * MICROSECONDS_AN_HOUR, window.end * MICROSECONDS_AN_HOUR)
-            for there in self.courier.destination.ids(self.courier.stream.name, micros):
-                ids.difference_update(there)
-        return ids
-
-    def _mend(self, parcel: Parcel, missing: Mapping[int, set[str]]) -> bool:
-        """Send what was shown to be missing. True where the delivery is done with."""
-        parts = {part.number: part for part in parcel.slice.parts}
-        again = False
-        for number, ids in missing.items():
-            if not ids:
-                continue
-            part = parts[number]
-            files = parcel.of(part, SendForm.FILE)
-            tries = _tries(parcel, part)
-            if len(ids) == part.rows and files and (files[-1].state is SendState.INTENT or parcel.old(files[-1])):
-                self.courier.absent(parcel, part)
-                again = True
-            elif tries >= MOST_TRIES:
-                self.hold(parcel, f"{len(ids)} rows of {part.path} were accepted row by row and still do not show")
-                return True
-            else:
-                try:
-                    self._send_rows(parcel, part, ids, tries + 1)
-                except Refused as error:
-                    self.hold(parcel, error.message)
-                    return True
-        if again:
-            self._found(parcel, but={number for number, ids in missing.items() if ids})
-            self._again(parcel, "sent again: it did not land")
-        else:
-            self._found(parcel)
-            self._settle_sent(parcel)
-        self._looked.pop(parcel.delivery.id, None)
-        return False
-
-    def _send_rows(self, parcel: Parcel, part: Part, ids: set[str], number: int) -> None:
-        for rows, texts in self._rows(part, ids):
-            self.courier.keeper.guard(parcel.lease)
-            try:
-                send = self.courier.intend(parcel, part, SendForm.ROWS, len(rows))
-                answers = self.courier.destination.send_rows(
-                    self.courier.stream.name, rows, lambda: self.courier.keeper.guard(parcel.lease)
-                )
-            except Unknown:
-                parcel.noticed = self.now()
-                return
-            except (Retryable, Misconfigured, Refused) as error:
-                state = SendState.REFUSED if isinstance(error, Refused) else SendState.ABSENT
-                self.courier.answer(parcel, send, state, {"message": error.message})
-                raise
-            refused = [
-                (answer, text)
-                for answer, text in zip(answers, texts, strict=True)
-                if not answer.accepted and not answer.already_there
-            ]
-            if refused:
-                self._keep_refused(parcel, refused)
-            counted = {
-                "try": number,
-                "accepted": sum(answer.accepted for answer in answers),
-                "already_there": sum(answer.already_there for answer in answers),
-                "refused": len(refused),
-            }
-            self.courier.answer(parcel, send, SendState.ACCEPTED, counted)
-            parcel.noticed = self.now()
-
-    def _rows(self, part: Part, ids: set[str]) -> Iterator[tuple[list[dict[str, object]], list[str]]]:
-        """The staged rows of some ids, in groups, and each row as JSON text."""
-        with self.engine.connect() as connection:
-            relation = self.courier.staging.relation(connection, self.courier.stream, [part])
-            connection.register("missing", pa.table({"id": pa.array(sorted(ids), pa.string())}))
-            reader = connection.execute(
-                f"SELECT * EXCLUDE (_part, _row), CAST(to_json(r) AS VARCHAR) AS _json FROM ({relation.sql}) AS r "
-                f"WHERE {ID} IN (SELECT id FROM missing)",
-                dict(relation.values),
-            ).to_arrow_reader(ROWS_A_SEND)
-            for batch in reader:
-                texts = batch.column("_json").to_pylist()
-                yield batch.drop_columns(["_json"]).to_pylist(), texts
-
-    def _found(self, parcel: Parcel, *, but: Set[int] = frozenset()) -> None:
-        """Answer the sends without an answer: the destination was asked, and what is missing is known."""
-        for send in parcel.sends:
-            if send.state is SendState.INTENT and send.part not in but:
-                self.courier.answer(parcel, send, SendState.ACCEPTED, {"found": "by asking"})
-
-    # ------------------------------------------------------------------------------------------- endings
-
-    def _refused(self, parcel: Parcel) -> pa.Table:
-        key = refused_key(self.courier.stream, parcel.slice.sequence, self.courier.destination.name)
-        return read_rejects(self.courier.records, key)
-
-    def _keep_refused(self, parcel: Parcel, refused: Sequence[tuple[RowAnswer, str]]) -> None:
-        name = self.courier.destination.name
-        write_refused(self.courier.records, self.courier.stream, parcel.slice.sequence, name, refused)
-
-    def _settle_sent(self, parcel: Parcel) -> None:
-        refused = by_hour(self._refused(parcel))
-        state = DeliveryState.UNKNOWN if parcel.unanswered() else DeliveryState.SENT
-        parcel.delivery = self.courier.ledger.deliveries.settle(
-            parcel.lease, parcel.delivery, state, refused=refused, reason=""
-        )
-
-    def _close(
-        self, parcel: Parcel, proof: Proof, *, refused: Mapping[int, int] | None = None, lost: int | None = None
-    ) -> None:
-        """Close a delivery, or hold it where too much of it was refused.
-
-        refused: by hour, where no rows were kept that tell
-        lost:    of its rows, where nothing tells their hours
-        """
-        refused = by_hour(self._refused(parcel)) if refused is None else refused
-        lost = sum(refused.values()) if lost is None else lost
-        limit = self.job.limits.rejects
-        over = not parcel.delivery.released and limit.exceeded(rejects=lost, candidates=parcel.delivery.rows)
-        parcel.delivery = self.courier.ledger.deliveries.settle(
-            parcel.lease,
-            parcel.delivery,
-            DeliveryState.HELD if over else DeliveryState.CLOSED,
-            arrived=parcel.delivery.rows - lost,
-            refused=refused,
-            reason=f"{lost} of {parcel.delivery.rows} rows refused, over the limit of {limit}" if over else "",
-            proof=proof,
-        )
-        self._end(parcel)
-
-    def hold(self, parcel: Parcel, reason: str) -> None:
-        """Leave a delivery to a person, with what is known of it."""
-        self._settle(parcel, DeliveryState.HELD, reason)
-        self._end(parcel)
-
-    def _settle(self, parcel: Parcel, state: DeliveryState, reason: str) -> None:
-        parcel.delivery = self.courier.ledger.deliveries.settle(parcel.lease, parcel.delivery, state, reason=reason)
-
-    def _end(self, parcel: Parcel) -> None:
-        self._looked.pop(parcel.delivery.id, None)
-        self.courier.keeper.release(parcel.lease)
-        self.courier.notice(Settled(parcel.delivery))
+        return self.mending.mend(parcel, missing)
 
     def _note_surplus(self, parcel: Parcel, hours: Mapping[int, int]) -> None:
         """Tell where more rows are there than were sent: somebody else's, or rows that arrived twice."""
@@ -466,10 +287,3 @@ class Confirmer:
                 f"if others write to this model too, set destination.shared: true"
             )
             self.courier.notice(Warned(text))
-
-
-def _tries(parcel: Parcel, part: Part) -> int:
-    """How often missing rows of a part were sent row by row, and answered."""
-    tried = [send for send in parcel.of(part, SendForm.ROWS) if not parcel.old(send)]
-    answered = [send for send in tried if send.state is SendState.ACCEPTED]
-    return max((json.loads(send.detail).get("try", 0) for send in answered), default=0)

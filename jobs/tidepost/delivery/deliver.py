@@ -33,11 +33,28 @@ MOST_FILE_SENDS = 5
 """How often one file is sent, each time only after the destination was shown not to hold it."""
 
 
+@dataclass(slots=True)
+class Looked:
+    """What the looks at a delivery's destination have seen so far.
+
+    counts:    rows by hour, at the last look
+    unchanged: how many looks in a row have seen these
+    asked_at:  the counts at which more was asked for than counts
+    replaces:  whether labels of it take the place of others; None before anybody looked
+    """
+
+    counts: Mapping[int, int] | None = None
+    unchanged: int = 0
+    asked_at: Mapping[int, int] | None = None
+    replaces: bool | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Parcel:
     """A delivery that this process works on: its lease, what it holds, and what was sent of it.
 
     noticed: when something was last learnt of a send, an answer or the lack of one, by this process's clock
+    looked:  what was seen of it since it was sent
     """
 
     delivery: Delivery
@@ -45,6 +62,7 @@ class Parcel:
     lease: Lease
     noticed: float = 0.0
     _sends: dict[int, Send] = field(default_factory=dict)
+    looked: Looked = field(default_factory=Looked)
 
     @property
     def sends(self) -> list[Send]:
