@@ -28,7 +28,7 @@ PRELOAD: Final = (
     "tidepost.recovery.rebuild",
     "tidepost.run",
     "tidepost.sources.duckdb",
-    "tidepost.sources.kafka",
+    "tidepost.sources.kafka.source",
     "tidepost.staging.s3",
     "tidepost.status",
     "tidepost.steps",

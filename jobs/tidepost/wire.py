@@ -76,7 +76,7 @@ def join_windows_of(job: Job) -> dict[str, float]:
     names = [to.name for to in job.destinations if to.type == "arize"]
     if not names:
         return {}
-    from tidepost.destinations.arize import JOINS_WITHIN  # noqa: PLC0415
+    from tidepost.destinations.arize.destination import JOINS_WITHIN  # noqa: PLC0415
 
     return dict.fromkeys(names, JOINS_WITHIN)
 
@@ -244,7 +244,7 @@ def files_alone(
 def _postgres_source(job: Job, url: str, declared: CursorType | None) -> Source:
     try:
         # Imported here: its driver is an extra.
-        from tidepost.sources.postgres import Origin, PostgresSource  # noqa: PLC0415
+        from tidepost.sources.postgres.source import Origin, PostgresSource  # noqa: PLC0415
     except ImportError:
         raise Misconfigured(
             f"{job.where('source', 'postgres')}: a source in PostgreSQL needs a driver that is not installed",
@@ -259,9 +259,9 @@ def _kafka_source(
 ) -> Source:
     try:
         # Imported here: its client is an extra.
-        from tidepost.sources.kafka import KafkaSource, Reading  # noqa: PLC0415
-        from tidepost.sources.kafka_client import Cluster  # noqa: PLC0415
-        from tidepost.sources.kafka_columns import Column  # noqa: PLC0415
+        from tidepost.sources.kafka.client import Cluster  # noqa: PLC0415
+        from tidepost.sources.kafka.columns import Column  # noqa: PLC0415
+        from tidepost.sources.kafka.source import KafkaSource, Reading  # noqa: PLC0415
     except ImportError:
         raise Misconfigured(
             f"{job.where('source', 'kafka')}: a source in Kafka needs a client that is not installed",
@@ -289,7 +289,7 @@ def _kafka_source(
     texts = None
     if to.registry is not None:
         try:
-            from tidepost.sources.kafka_avro import Avro, Registry  # noqa: PLC0415
+            from tidepost.sources.kafka.avro import Avro, Registry  # noqa: PLC0415
         except ImportError:
             raise Misconfigured(
                 f"{job.where('source', 'kafka', 'format')}: Avro needs libraries that are not installed",
@@ -316,7 +316,7 @@ def destinations_of(
 
 
 def _arthur(job: Job, to: ArthurDefinition, key: str, sleep: Callable[[float], None]) -> Destination:
-    from tidepost.destinations.arthur import ArthurDestination, ArthurOptions  # noqa: PLC0415
+    from tidepost.destinations.arthur.destination import ArthurDestination, ArthurOptions  # noqa: PLC0415
 
     options = ArthurOptions(
         url=to.url,
@@ -338,7 +338,7 @@ def _arthur(job: Job, to: ArthurDefinition, key: str, sleep: Callable[[float], N
 def _arize(
     job: Job, to: ArizeDefinition, key: str, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> Destination:
-    from tidepost.destinations.arize import ArizeDestination, ArizeOptions  # noqa: PLC0415
+    from tidepost.destinations.arize.destination import ArizeDestination, ArizeOptions  # noqa: PLC0415
 
     options = ArizeOptions(
         url=to.url,

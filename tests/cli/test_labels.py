@@ -11,7 +11,7 @@ from tests.cli.conftest import NOW_TEXT, Ended, Shell
 from tests.labels import LANDED, label, labels, of_labels, shown
 from tests.world import NOW, START, World, rows
 
-from tidepost.destinations.arize import JOINS_WITHIN
+from tidepost.destinations.arize.destination import JOINS_WITHIN
 
 
 def test_one_run_uploads_inferences_and_then_their_labels(

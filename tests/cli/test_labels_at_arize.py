@@ -10,7 +10,7 @@ from tests.cli.conftest import Shell
 from tests.labels import LANDED, label, labels, of_labels, run_both, run_labels, stream_of_labels, versions_sent
 from tests.world import KEY, NOW, START, World, rows, said
 
-from tidepost.destinations.arize import JOINS_WITHIN
+from tidepost.destinations.arize.destination import JOINS_WITHIN
 from tidepost.sandbox.settings import Fault
 
 SPACE = "a-space"

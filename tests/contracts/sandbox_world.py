@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TypeVar
 
-from tidepost.destinations.arize import ArizeDestination
-from tidepost.destinations.arthur import ArthurDestination
+from tidepost.destinations.arize.destination import ArizeDestination
+from tidepost.destinations.arthur.destination import ArthurDestination
 from tidepost.sandbox import Fault, SandboxProcess
 
 KEY = "a-key-of-the-sandbox"

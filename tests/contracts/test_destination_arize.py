@@ -29,7 +29,7 @@ from tests.contracts.destination_contract import (
 )
 from tests.contracts.sandbox_world import KEY, SandboxWorld, fresh
 
-from tidepost.destinations.arize import ArizeDestination, ArizeOptions
+from tidepost.destinations.arize.destination import ArizeDestination, ArizeOptions
 from tidepost.errors import Misconfigured, Refused, Retryable, Unknown
 from tidepost.model import Proof
 from tidepost.ports import Upload, unguarded
@@ -76,7 +76,7 @@ class ArizeWorld(SandboxWorld):
     @property
     def recipe(self) -> str:
         return (
-            "from tidepost.destinations.arize import ArizeDestination, ArizeOptions\n"
+            "from tidepost.destinations.arize.destination import ArizeDestination, ArizeOptions\n"
             f"destination = ArizeDestination(ArizeOptions(**{as_source(self.options)}))"
         )
 
@@ -514,7 +514,7 @@ def test_the_sandbox_refuses_what_breaks_a_rule_and_stores_none_of_it(world: Ari
         content = sink.getvalue().to_pybytes() if body is None else body
         return requests.post(f"{world.sandbox.url}/v1/pandas_arrow", data=content, headers=headers, timeout=30)
 
-    from tidepost.destinations.arize_schema import Columns, Constants, encoded  # noqa: PLC0415
+    from tidepost.destinations.arize.schema import Columns, Constants, encoded  # noqa: PLC0415
 
     of = Columns("partner_inference_id", "inference_timestamp", "probability", features=("distance",), tags=("note",))
     text = encoded(Constants(world.model, "production", "regression"), of)

@@ -29,8 +29,8 @@ from tests.contracts.destination_contract import (
 )
 from tests.contracts.sandbox_world import KEY, SandboxWorld, fresh
 
-from tidepost.destinations import arthur_query
-from tidepost.destinations.arthur import ArthurDestination, ArthurOptions
+from tidepost.destinations.arthur import query as arthur_query
+from tidepost.destinations.arthur.destination import ArthurDestination, ArthurOptions
 from tidepost.errors import Misconfigured, Retryable, Unknown
 from tidepost.model import StreamName
 from tidepost.ports import Destination, Upload
@@ -85,7 +85,7 @@ class ArthurWorld(SandboxWorld):
     def recipe(self) -> str:
         options = as_source({"url": self.sandbox.url, "api_key": KEY, "model": self.model})
         return (
-            "from tidepost.destinations.arthur import ArthurDestination, ArthurOptions\n"
+            "from tidepost.destinations.arthur.destination import ArthurDestination, ArthurOptions\n"
             f"destination = ArthurDestination(ArthurOptions(**{options}))"
         )
 

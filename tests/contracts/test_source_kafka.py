@@ -6,9 +6,9 @@ import pytest
 from tests.contracts.lane_contract import Holding, LaneContract, Lanes
 from tests.kafka import Kafka
 
-from tidepost.sources.kafka import KafkaSource, Reading
-from tidepost.sources.kafka_client import Cluster
-from tidepost.sources.kafka_columns import Column
+from tidepost.sources.kafka.client import Cluster
+from tidepost.sources.kafka.columns import Column
+from tidepost.sources.kafka.source import KafkaSource, Reading
 
 
 class TestKafka(LaneContract):

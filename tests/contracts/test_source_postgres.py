@@ -33,7 +33,7 @@ from tidepost.engine import Engine
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ports import Source
 from tidepost.ranges import Range
-from tidepost.sources.postgres import Origin, PostgresSource
+from tidepost.sources.postgres.source import Origin, PostgresSource
 
 AT_SERVER = {
     "TIMESTAMPTZ": "timestamptz",

@@ -18,12 +18,12 @@ from typing import Any
 from botocore.client import BaseClient
 from sqlalchemy import Connection
 
-from tidepost.destinations.arize import ArizeDestination
-from tidepost.destinations.arthur import ArthurDestination
+from tidepost.destinations.arize.destination import ArizeDestination
+from tidepost.destinations.arthur.destination import ArthurDestination
 from tidepost.ledger.engine import Database
 from tidepost.ports import Upload
 from tidepost.rows.writer import HashedFile
-from tidepost.sources.kafka_client import Cluster
+from tidepost.sources.kafka.client import Cluster
 
 S3_WRITES = frozenset(
     {

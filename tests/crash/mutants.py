@@ -14,7 +14,7 @@ from typing import Any
 from tidepost import status
 from tidepost.delivery.confirm import Confirmer
 from tidepost.delivery.deliver import Courier, Parcel
-from tidepost.destinations.arthur import ArthurDestination
+from tidepost.destinations.arthur.destination import ArthurDestination
 from tidepost.errors import Unknown
 from tidepost.leases import Keeper
 from tidepost.ledger.deliveries import SqlDeliveries

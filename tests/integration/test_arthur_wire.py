@@ -35,9 +35,9 @@ from tests.integration.raw_server import (
 
 from tidepost import __version__
 from tidepost.destinations import connection, transport
-from tidepost.destinations.arthur import ArthurDestination, ArthurOptions
-from tidepost.destinations.arthur_labels import labels
-from tidepost.destinations.arthur_model import Attribute, Model
+from tidepost.destinations.arthur.destination import ArthurDestination, ArthurOptions
+from tidepost.destinations.arthur.labels import labels
+from tidepost.destinations.arthur.model import Attribute, Model
 from tidepost.errors import LeaseLost, Misconfigured, Refused, Retryable, Unknown
 from tidepost.model import Receipt, StreamName
 from tidepost.ports import Upload, unguarded

@@ -18,7 +18,7 @@ from tidepost.model import Cut
 from tidepost.ports import OfLanes, Source
 from tidepost.publishing.stage import Stage
 from tidepost.run import Outcome
-from tidepost.sources.kafka_group import Named
+from tidepost.sources.kafka.group import Named
 from tidepost.world import World as Wired
 
 ROWS = 10

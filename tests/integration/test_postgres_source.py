@@ -22,7 +22,7 @@ from tests.world import Row, World, after, row, rows, said
 
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.events import CutStaged, Event, PartSent, Warned
-from tidepost.sources.postgres import PostgresSource
+from tidepost.sources.postgres.source import PostgresSource
 
 COLUMNS = ("id", "at", "logged_at", "distance", "carrier", "score", "note")
 INSERT = f"INSERT INTO inferences ({', '.join(COLUMNS)}) VALUES ({', '.join(f'%({name})s' for name in COLUMNS)})"
@@ -277,7 +277,7 @@ def test_a_connection_that_drops_in_the_middle_of_a_cut_is_made_up_for_by_the_ne
 ) -> None:
     log.write(rows(20_000, every=2.0, note="x" * 1000))
     world.define(limits={"cut_rows": 100_000})
-    monkeypatch.setattr("tidepost.sources.postgres_session.BATCH_BYTES", 200_000)
+    monkeypatch.setattr("tidepost.sources.postgres.session.BATCH_BYTES", 200_000)
     dropped: list[bool] = []
     register = PostgresSource.read
 
@@ -363,7 +363,7 @@ def test_a_missing_index_is_warned_of_once_a_run(world: World, log: Log) -> None
 
 
 def test_a_driver_that_is_not_installed_is_asked_for(world: World, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tidepost.sources.postgres", None)
+    monkeypatch.setitem(__import__("sys").modules, "tidepost.sources.postgres.source", None)
     with pytest.raises(Misconfigured, match=r"driver that is not installed") as refused:
         world.run()
     assert "pip install 'tidepost[postgres]'" in str(refused.value)
@@ -377,7 +377,7 @@ import os, sys
 from pathlib import Path
 from tidepost.engine import Engine
 from tidepost.ranges import Range
-from tidepost.sources.postgres import Origin, PostgresSource
+from tidepost.sources.postgres.source import Origin, PostgresSource
 
 query = "SELECT i AS c, repeat(md5(i::text), 8) AS note FROM generate_series(1, 2000000) i"
 source = PostgresSource(os.environ["DATABASE"], Origin(query=query), column="c")

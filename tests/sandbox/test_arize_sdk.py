@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.environment import environment, output_of
 
-from tidepost.destinations.arize_schema import Columns, Constants, encoded, message
+from tidepost.destinations.arize.schema import Columns, Constants, encoded, message
 from tidepost.sandbox import SandboxProcess
 from tidepost.sandbox.arize.message import decoded
 

@@ -12,7 +12,7 @@ from tidepost.definition.connection import ARTHUR, Connection
 from tidepost.errors import Misconfigured, TidepostError
 
 if TYPE_CHECKING:
-    from tidepost.destinations.arthur import ArthurDestination, ArthurOptions
+    from tidepost.destinations.arthur.destination import ArthurDestination, ArthurOptions
 
 DEFAULT: Final = "arthur_default"
 SECONDS: Final = 15.0
@@ -37,7 +37,7 @@ class ArthurHook(BaseHook):
 
     def get_conn(self) -> ArthurDestination:
         """A client of the model, which is to be closed after use. Raises Misconfigured."""
-        from tidepost.destinations.arthur import ArthurDestination  # noqa: PLC0415 - not while DAGs are parsed
+        from tidepost.destinations.arthur.destination import ArthurDestination  # noqa: PLC0415 - not while DAGs are parsed
 
         if self.model is None:
             raise Misconfigured("ArthurHook needs a model", hint='Write ArthurHook(…, model="PARTNER_MODEL_ID").')
@@ -45,7 +45,7 @@ class ArthurHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the platform takes the key, and a sentence about it, which never holds the key."""
-        from tidepost.destinations.arthur_account import ArthurAccount  # noqa: PLC0415
+        from tidepost.destinations.arthur.account import ArthurAccount  # noqa: PLC0415
 
         try:
             options = self._options("any", timeout=SECONDS, retries=0)
@@ -61,7 +61,7 @@ class ArthurHook(BaseHook):
             return False, str(error)
 
     def _options(self, model: str, **options: Any) -> ArthurOptions:
-        from tidepost.destinations.arthur import ArthurOptions  # noqa: PLC0415
+        from tidepost.destinations.arthur.destination import ArthurOptions  # noqa: PLC0415
 
         found = self._connection()
         ca_file = found.value("ca_file")

@@ -24,7 +24,7 @@ from tidepost.sql import quote_identifier, quote_literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tidepost.sources.postgres_session import Session
+    from tidepost.sources.postgres.session import Session
 
 SAME: Final = {
     "bool": "BOOLEAN",

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from urllib.parse import quote
 
-from tidepost.destinations.arthur_answers import ACCEPTED, reading
-from tidepost.destinations.arthur_model import Model
-from tidepost.destinations.arthur_options import ArthurOptions, is_uuid
+from tidepost.destinations.arthur.answers import ACCEPTED, reading
+from tidepost.destinations.arthur.model import Model
+from tidepost.destinations.arthur.options import ArthurOptions, is_uuid
 from tidepost.destinations.backoff import Backoff
 from tidepost.destinations.body import Body
 from tidepost.destinations.calls import Calls

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tidepost.destinations.arize_schema import ENVIRONMENTS, MODEL_TYPES
-from tidepost.destinations.arthur_options import is_url
+from tidepost.destinations.arize.schema import ENVIRONMENTS, MODEL_TYPES
+from tidepost.destinations.arthur.options import is_url
 from tidepost.errors import Misconfigured
 
 API: Final = "/v1"

@@ -16,7 +16,7 @@ from tidepost.errors import Misconfigured
 from tidepost.sql import quote_literal
 
 if TYPE_CHECKING:
-    from tidepost.sources.postgres_session import Session
+    from tidepost.sources.postgres.session import Session
 
 # With these off, the planner leaves nothing out and adds no step of its own that looks like one of the query's: it
 # would sort to find the greatest value (a Limit), and make the rows of an IN unique (an Aggregate).

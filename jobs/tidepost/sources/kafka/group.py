@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
 from tidepost.errors import Misconfigured, TidepostError
-from tidepost.sources.kafka_client import REFUSED, Client, Cluster
+from tidepost.sources.kafka.client import REFUSED, Client, Cluster
 
 POLL: Final = 0.2
 

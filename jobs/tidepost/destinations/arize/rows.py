@@ -14,10 +14,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidepost.destinations.arize_columns import roles
-from tidepost.destinations.arize_options import ArizeOptions
-from tidepost.destinations.arize_schema import Columns
-from tidepost.destinations.arize_types import Role, wire_type
+from tidepost.destinations.arize.columns import roles
+from tidepost.destinations.arize.options import ArizeOptions
+from tidepost.destinations.arize.schema import Columns
+from tidepost.destinations.arize.types import Role, wire_type
 from tidepost.errors import Refused
 
 LONGEST_ID: Final = 512

@@ -16,11 +16,11 @@ from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Final, NoReturn, cast
 
 from tidepost.destinations.answers import Reading
-from tidepost.destinations.arize_columns import BATCH, check_columns, columns_of
-from tidepost.destinations.arize_options import ArizeOptions
-from tidepost.destinations.arize_rows import Rows
-from tidepost.destinations.arize_schema import METADATA_KEY, Constants, encoded
-from tidepost.destinations.arize_stream import BATCH_ROWS, END, Load, Request, Staged, opened
+from tidepost.destinations.arize.columns import BATCH, check_columns, columns_of
+from tidepost.destinations.arize.options import ArizeOptions
+from tidepost.destinations.arize.rows import Rows
+from tidepost.destinations.arize.schema import METADATA_KEY, Constants, encoded
+from tidepost.destinations.arize.stream import BATCH_ROWS, END, Load, Request, Staged, opened
 from tidepost.destinations.backoff import Backoff
 from tidepost.destinations.body import Body
 from tidepost.destinations.calls import Calls

@@ -14,7 +14,7 @@ from typing import IO, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tidepost.destinations.arize_rows import Rows
+from tidepost.destinations.arize.rows import Rows
 from tidepost.errors import Refused, Retryable, TidepostError
 
 BATCH_ROWS: Final = 16_384

@@ -9,7 +9,7 @@ from tidepost.cursor import HIGHEST_INTEGER, UUIDS, CursorKind, CursorType
 from tidepost.errors import Misconfigured
 from tidepost.ranges import Range
 from tidepost.sources.positions import CursorColumn, cursor_column
-from tidepost.sources.postgres_columns import Column
+from tidepost.sources.postgres.columns import Column
 from tidepost.sql import quote_identifier, quote_literal
 
 ENDS: Final = {"int2": 2**63 - 1, "int4": 2**63 - 1, "int8": 2**63 - 1, "numeric": HIGHEST_INTEGER, "uuid": UUIDS - 1}

@@ -14,11 +14,11 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from tidepost.destinations.arthur_account import ArthurAccount
-from tidepost.destinations.arthur_answers import already_there, entries_of, no_inference, succeeded
-from tidepost.destinations.arthur_options import ArthurOptions
-from tidepost.destinations.arthur_query import counts, listed, milliseconds
-from tidepost.destinations.arthur_rows import NotSendable, Row, encode, groups, payload
+from tidepost.destinations.arthur.account import ArthurAccount
+from tidepost.destinations.arthur.answers import already_there, entries_of, no_inference, succeeded
+from tidepost.destinations.arthur.options import ArthurOptions
+from tidepost.destinations.arthur.query import counts, listed, milliseconds
+from tidepost.destinations.arthur.rows import NotSendable, Row, encode, groups, payload
 from tidepost.destinations.body import Body
 from tidepost.destinations.multipart import file_form
 from tidepost.destinations.transport import Answer
@@ -148,7 +148,7 @@ class ArthurDestination:
 
     def labels(self, window: Range) -> Iterator[pa.Table]:
         """See `Destination.labels`; at most 50,000 a table, of a window that is widened as for `ids`."""
-        from tidepost.destinations.arthur_labels import labels  # noqa: PLC0415 - it brings Arrow along
+        from tidepost.destinations.arthur.labels import labels  # noqa: PLC0415 - it brings Arrow along
 
         yield from labels(self._account.model(), milliseconds(window), self._account.query)
 

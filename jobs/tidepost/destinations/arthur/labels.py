@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from tidepost.destinations.arthur_model import ID, LABEL_TIME, Attribute, Model
-from tidepost.destinations.arthur_query import Ask, id_of, instant, selected
+from tidepost.destinations.arthur.model import ID, LABEL_TIME, Attribute, Model
+from tidepost.destinations.arthur.query import Ask, id_of, instant, selected
 from tidepost.errors import Retryable
 from tidepost.model import StreamName
 from tidepost.ranges import Range

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from tidepost.destinations.arize_options import ArizeOptions
-from tidepost.destinations.arize_schema import NUMERIC, Columns
-from tidepost.destinations.arize_types import Role, arrow_type, mended, wire_type
+from tidepost.destinations.arize.options import ArizeOptions
+from tidepost.destinations.arize.schema import NUMERIC, Columns
+from tidepost.destinations.arize.types import Role, arrow_type, mended, wire_type
 from tidepost.errors import Misconfigured
 from tidepost.model import StreamName
 

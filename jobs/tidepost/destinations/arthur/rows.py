@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from tidepost.destinations.arthur_model import BATCH, ID, LABEL_TIME, TIME, Attribute, Model
+from tidepost.destinations.arthur.model import BATCH, ID, LABEL_TIME, TIME, Attribute, Model
 from tidepost.errors import Misconfigured
 from tidepost.model import StreamName
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tidepost.destinations.arthur_model import ID, LABEL_TIME, TIME
+from tidepost.destinations.arthur.model import ID, LABEL_TIME, TIME
 from tidepost.errors import Retryable
 from tidepost.model import StreamName
 from tidepost.ranges import Range

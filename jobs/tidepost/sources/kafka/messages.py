@@ -14,8 +14,8 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message, TopicP
 
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ranges import Range
-from tidepost.sources.kafka_client import Client, Cluster
-from tidepost.sources.kafka_columns import NO_VALUE, NOT_UTF8
+from tidepost.sources.kafka.client import Client, Cluster
+from tidepost.sources.kafka.columns import NO_VALUE, NOT_UTF8
 
 MOST_MESSAGES, MOST_BYTES = 5_000, 8_000_000
 """Of one batch; a single message may be larger."""
@@ -24,7 +24,7 @@ QUIET: Final = 60.0
 
 
 def schema(headers: int) -> pa.Schema:
-    """Of arriving messages, as `kafka_columns.py` reads them."""
+    """Of arriving messages, as `columns.py` reads them."""
     texts = ["k", "v", *(f"h{number}" for number in range(headers)), "bad"]
     return pa.schema([("o", pa.int64()), ("t", pa.int64()), *((name, pa.string()) for name in texts)])
 

@@ -15,10 +15,10 @@ from tidepost.cursor import CursorKind, CursorType
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.ports import CURSOR, Relation, Survey
 from tidepost.ranges import Range
-from tidepost.sources.postgres_columns import Column, columns_of
-from tidepost.sources.postgres_cursor import ServerCursor, server_cursor
-from tidepost.sources.postgres_plan import check_rows
-from tidepost.sources.postgres_session import Server, Session
+from tidepost.sources.postgres.columns import Column, columns_of
+from tidepost.sources.postgres.cursor import ServerCursor, server_cursor
+from tidepost.sources.postgres.plan import check_rows
+from tidepost.sources.postgres.session import Server, Session
 from tidepost.sources.wrap import END, START, has_placeholders
 from tidepost.sql import quote_identifier, quote_literal
 

@@ -32,7 +32,7 @@ from fastavro import schemaless_reader
 from fastavro.schema import SchemaParseException, parse_schema
 
 from tidepost.errors import Misconfigured, Retryable, TidepostError
-from tidepost.sources.kafka_columns import NO_SCHEMA, NOT_AVRO
+from tidepost.sources.kafka.columns import NO_SCHEMA, NOT_AVRO
 
 SECONDS: Final = 30
 _HEADER: Final = struct.Struct(">bI")
@@ -146,7 +146,7 @@ def _parsed(of: Any, named: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Avro:
-    """Satisfies `kafka_messages.Texts`."""
+    """Satisfies `messages.Texts`."""
 
     registry: Registry = field(repr=False)
 

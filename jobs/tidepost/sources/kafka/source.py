@@ -18,10 +18,10 @@ from tidepost.cursor import CursorKind, CursorType
 from tidepost.errors import Misconfigured
 from tidepost.ports import CURSOR, FAULT, Extent, Relation, Survey
 from tidepost.ranges import Range
-from tidepost.sources.kafka_client import Cluster, partitions_of
-from tidepost.sources.kafka_columns import Column, headers_of, keyed, select
-from tidepost.sources.kafka_group import Following, member, named
-from tidepost.sources.kafka_messages import Arriving, Texts, schema
+from tidepost.sources.kafka.client import Cluster, partitions_of
+from tidepost.sources.kafka.columns import Column, headers_of, keyed, select
+from tidepost.sources.kafka.group import Following, member, named
+from tidepost.sources.kafka.messages import Arriving, Texts, schema
 from tidepost.sql import quote_identifier
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Arize as a destination (Arrow streams over HTTP)."""

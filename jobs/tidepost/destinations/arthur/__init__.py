@@ -1,0 +1,1 @@
+"""Arthur as a destination (API v3)."""

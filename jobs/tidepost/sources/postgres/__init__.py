@@ -1,0 +1,1 @@
+"""Tables, views and queries of PostgreSQL as a source."""
