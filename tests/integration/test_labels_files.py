@@ -56,6 +56,9 @@ def test_of_a_changed_file_only_changed_rows_go(dropped: World) -> None:
     _, outcome = run_both(dropped)
     assert (outcome.tally.published, outcome.tally.duplicates) == (2, 1)
     assert shown(dropped) == {"r000000": 7, "r000001": 1, "r000002": 5, "r000003": 9}
+    drop(dropped, "week.csv", line(1, 1), line(2, 0), at=MORNING + timedelta(hours=2))  # as it was before
+    run_both(dropped)
+    assert shown(dropped)["r000002"] == 0
 
 
 def test_a_file_that_may_still_be_written_waits_for_a_quiet_time(dropped: World) -> None:
