@@ -175,9 +175,10 @@ class Joiner:
             seen |= {(one.sequence, one.part.number) for one in parts}
             for name, which in _TABLES.items():
                 self._find(name, self._index(inferences, parts, which), wanted)
+            # Two joins on equal values: in one that has another condition too, DuckDB compares each row with each.
             wanted = (
-                "SELECT r.id FROM tidepost_read AS r ANTI JOIN tidepost_sent AS s "
-                f"ON s.id = r.id AND abs(s.event - r.label_at) <= {reach}"
+                "SELECT r.id FROM tidepost_read AS r ANTI JOIN (SELECT n.part, n.row FROM tidepost_read AS n "
+                f"JOIN tidepost_sent AS s USING (id) WHERE abs(s.event - n.label_at) <= {reach}) USING (part, row)"
             )
             if self.connection.execute(f"SELECT count(*) = 0 FROM ({wanted})").fetchall() == [(True,)]:
                 break
