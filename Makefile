@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Many processes are started here: none should have to compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 # Processes that run tests side by side; 0 is this one alone.
-WORKERS ?= 3
+WORKERS ?= 2
 INSTALL := $(VENV)/bin/uv pip install --quiet --python $(VENV) --require-hashes --no-deps --no-build-isolation
 PROJECT := $(VENV)/bin/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable $(ROOT)
 
