@@ -65,9 +65,11 @@ def translated(error: Exception, where: str) -> TidepostError:
     text = str(error).strip().splitlines()
     name, _, ours = text[0].partition(": ") if text else ("", "", "")
     for kind in (Retryable, Misconfigured):
-        if name == kind.__name__:  # raised while DuckDB read through us (`s3_duckdb.py`)
+        if name == kind.__name__:  # raised while DuckDB read through us (`s3/duckdb.py`)
             return kind(f"{where}: {ours}", hint=text[1].strip() if text[1:] else "")
     message = f"{where}: {text[0] if text else type(error).__name__}"
-    if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return Retryable(message, hint="Nothing was lost: raise limits.memory, or free space for what is spilled.")
+    if isinstance(error, duckdb.IOException):
         return Retryable(message, hint="Nothing was lost: run again when the file is readable and there is space.")
     return Misconfigured(message, hint="Check the source and the columns named in the job.")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.cli.conftest import NOW_TEXT, Ended, Shell
 from tests.labels import LANDED, label, labels, of_labels, shown
 from tests.world import NOW, START, World, rows
 
+from tidepost.cli.covered import coverage_text
 from tidepost.destinations.arize.destination import JOINS_WITHIN
+from tidepost.labels.coverage import Coverage, Day
 
 
 def test_one_run_uploads_inferences_and_then_their_labels(
@@ -185,3 +189,11 @@ def _coverage(tidepost: Shell, now: str) -> dict[str, Any]:
 def _streams(tidepost: Shell) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = tidepost.here("status", "flights", "--json").document["streams"]
     return found
+
+
+def test_a_share_is_whole_only_where_no_label_is_missing() -> None:
+    days = (Day("2024-05-02", 1000, 999, 60.0, 90.0), Day("2024-05-01", 1000, 1000, 60.0, 90.0))
+    told = StringIO()
+    for one in coverage_text(Coverage(0, 0, (), days)):
+        Console(file=told, width=120).print(one)
+    assert [line.split()[3] for line in told.getvalue().splitlines() if line.startswith("2024")] == ["99%", "100%"]

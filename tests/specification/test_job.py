@@ -698,4 +698,4 @@ def test_reading_a_job_takes_few_steps(load: Load, project: Project) -> None:
         load_job(Path("jobs/flights.yaml"), project)
     finally:
         sys.setprofile(None)
-    assert calls < 10_000  # of Python's functions and of C's; about half as many
+    assert calls < 6_000  # of Python's functions and of C's; about 4,600

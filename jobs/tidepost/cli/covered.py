@@ -46,7 +46,7 @@ def coverage_text(of: Coverage) -> Iterator[RenderableType]:
             day.day,
             f"{day.inferences:,}",
             f"{day.labelled:,}",
-            f"{day.labelled / day.inferences:.0%}" if day.inferences else "",
+            f"{day.labelled * 100 // day.inferences}%" if day.inferences else "",
             "" if day.median is None else span(day.median),
             "" if day.late is None else span(day.late),
         )

@@ -23,7 +23,8 @@ def looking_at(project: Project, job: Job, clock: Callable[[], float]) -> Iterat
     Raises Misconfigured for a reference without its variable."""
     from tidepost.engine import Engine  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.ledger import open_ledger  # noqa: PLC0415
-    from tidepost.wire import labels_of, source_of, staging_of  # noqa: PLC0415
+    from tidepost.sourcing import source_of  # noqa: PLC0415
+    from tidepost.wire import labels_of, staging_of  # noqa: PLC0415
     from tidepost.world import World  # noqa: PLC0415
 
     resolved, staging = job.resolved(), staging_of(project)

@@ -99,18 +99,16 @@ def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
 def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
     """As `_check`, of one stream."""
     from tidepost.engine import Engine  # noqa: PLC0415
-    from tidepost.model import Stream  # noqa: PLC0415
     from tidepost.planning.prospect import start_of  # noqa: PLC0415
     from tidepost.rows.drift import check_pinned, check_source  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.rows.shape import shape  # noqa: PLC0415
-    from tidepost.wire import destinations_of, files_alone, source_of  # noqa: PLC0415
+    from tidepost.sourcing import source_of  # noqa: PLC0415
+    from tidepost.wire import destinations_of  # noqa: PLC0415
 
     stream = None if ledger is None else ledger.plans.find(resolved.name, resolved.stream)
     with TemporaryDirectory(prefix="tidepost-") as scratch:
         engine = Engine(resolved.limits.memory, resolved.limits.threads, Path(scratch))
-        nowhere = resolved.source.nowhere
-        known = stream or Stream(0, resolved.name, resolved.stream)
-        source = files_alone(resolved, engine, lambda: known) if nowhere else source_of(resolved, engine)
+        source = source_of(resolved, engine, stream=lambda: stream)
         columns, kind = source.columns(), source.cursor()
     start_of(resolved, kind)
     pinned = {} if stream is None else stream.pinned
@@ -124,7 +122,7 @@ def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
     ).staged
     check_pinned(staged, pinned)
     told = () if stream is None or not pinned else check_source(resolved, stream.columns, columns)
-    by = "by files alone" if nowhere else f"cursor {resolved.cursor.column} ({kind.type})"
+    by = "by files alone" if resolved.source.nowhere else f"cursor {resolved.cursor.column} ({kind.type})"
     found = f"valid; {by}, {count(len(staged), 'column')} to send"
     found = "; ".join([found, *told])
     if not connect:

@@ -108,7 +108,7 @@ class LaneNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a comparison found. The ids that differ stay in the connection, see `Comparison.differences`.
+    """What a comparison found. The ids that differ stay in the connection, see `Results.differences`.
 
     cursor:  the range of the source that was read; None where it was not read, and of a source of lanes
     reasons: why rows were rejected → rows

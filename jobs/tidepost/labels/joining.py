@@ -175,11 +175,7 @@ class Joiner:
             seen |= {(one.sequence, one.part.number) for one in parts}
             for name, which in _TABLES.items():
                 self._find(name, self._index(inferences, parts, which), wanted)
-            # Two joins on equal values: in one that has another condition too, DuckDB compares each row with each.
-            wanted = (
-                "SELECT r.id FROM tidepost_read AS r ANTI JOIN (SELECT n.part, n.row FROM tidepost_read AS n "
-                f"JOIN tidepost_sent AS s USING (id) WHERE abs(s.event - n.label_at) <= {reach}) USING (part, row)"
-            )
+            wanted = farther(reach)
             if self.connection.execute(f"SELECT count(*) = 0 FROM ({wanted})").fetchall() == [(True,)]:
                 break
         return looked or 0
@@ -304,6 +300,17 @@ class Joiner:
             {"reason": reason},
         )
         return found.to_arrow_table().cast(NO_REJECTS.schema)
+
+
+def farther(reach: int) -> str:
+    """SQL of the ids of `tidepost_read` that have no inference in `tidepost_sent` within a reach, in microseconds.
+
+    Two joins on equal values: in one that has another condition too, DuckDB compares each row with each.
+    """
+    return (
+        "SELECT r.id FROM tidepost_read AS r ANTI JOIN (SELECT n.part, n.row FROM tidepost_read AS n "
+        f"JOIN tidepost_sent AS s USING (id) WHERE abs(s.event - n.label_at) <= {reach}) USING (part, row)"
+    )
 
 
 _BELONGS: Final = (

@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from tidepost.definition.connection import Connection
+from tidepost.definition.reference import resolve
 from tidepost.errors import Misconfigured
 
 if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
+
+    from tidepost.definition.reference import Secret
+    from tidepost.s3 import connection
 
 _ROLES: Final = ("role_arn", "assume_role_method", "assume_role_kwargs", "session_kwargs")
 
@@ -79,3 +83,13 @@ def _endpoint(extra: Mapping[str, Any]) -> str | None:
     service = services.get("s3") if isinstance(services, Mapping) else None
     found = (service.get("endpoint_url") if isinstance(service, Mapping) else None) or extra.get("endpoint_url")
     return str(found) if found else None
+
+
+def s3_of(reference: Secret | None, env: Mapping[str, str] | None, where: str) -> connection.Connection | None:
+    """The connection to S3 that a reference names, which stands at `where`; None where there is none. Raises
+    Misconfigured."""
+    if reference is None:
+        return None
+    from tidepost.s3 import connection  # noqa: PLC0415 - boto3 comes with it
+
+    return connection.Connection.shared(Account.of(resolve(str(reference), env, where=where), where))

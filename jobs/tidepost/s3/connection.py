@@ -1,7 +1,7 @@
 """Objects in a bucket of S3, or of a store that speaks as S3 does.
 
 Where the store is, and who asks, is what boto3 finds: `AWS_ENDPOINT_URL_S3`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, a
-profile, a role of the machine; or what a connection says that a definition names (see `s3_account.py`). Nothing of
+profile, a role of the machine; or what a connection says that a definition names (see `account.py`). Nothing of
 that is kept anywhere else.
 
 Objects are written whole: until the request that writes one has succeeded, nobody sees anything of it.
