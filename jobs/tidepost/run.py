@@ -22,6 +22,7 @@ from tidepost.delivery.outbound import Outbound
 from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
 from tidepost.labels.turns import in_turn
+from tidepost.memory import give_back
 from tidepost.model import (
     Cut,
     CutState,
@@ -361,6 +362,7 @@ def take(world: World, tools: Tools, outcome: Outcome, cut: Cut) -> tuple[Delive
         if not _ours(world, cut.lane):
             raise LeaseLost(f"{cut.lane} went to another process while cut {cut.id} was staged")
         done = tools.publisher.publish(tools.stage, lease, fresh, cut, staged)
+    give_back()
     late = late_warning(done.tally.late, world.job.cursor.lookback)
     if late is not None:
         tools.notice(Warned(late))

@@ -189,7 +189,8 @@ def test_a_slice_that_is_held_fails_the_run_after_everything_else_was_delivered(
     ran = go()
     assert ran.states["confirm"] == "failed"
     assert world.platform_rows() == 100
-    assert 'tidepost release flights 1 --why "…"' in told(capfd)
+    held = ran.xcom("upload", index=0)["slice"]
+    assert f'tidepost release flights {held} --why "…"' in told(capfd)
 
 
 def test_a_cut_that_was_left_is_done_by_confirm(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from tests.kafka import Kafka, flood, read_topic
@@ -17,16 +18,16 @@ FEW, MANY, A_CUT = 50_000, 300_000, 12_500
 """Messages, and how many of them are a cut."""
 SIZE = 1_200
 """Bytes of a message, and some more: most of it is what the job does not read."""
-MORE = (MANY - FEW) * SIZE * 2 // 3
-"""Bytes that a run may take more for 24 cuts than for four, in which allocators have not settled yet; much less
-than what waits more."""
+MORE = (MANY - FEW) * SIZE // 3
+"""Bytes that a run may take more for 24 cuts than for four; much less than what waits more."""
 
 
 def values(count: int) -> Iterator[bytes]:
-    """Messages of a size."""
-    form = '{"request": {"id": "r%d", "at": "AT"}, "features": {"distance": %d, "air.line": "UA"}, "scores": [0.5], '
-    text = form.replace("AT", START.isoformat()) + '"note": "note %d", "trace": "TRACE"}'.replace("TRACE", "x" * SIZE)
-    return ((text % (n, n % 900, n)).encode() for n in range(count))
+    """Messages of a size, a tenth of a second apart."""
+    text = '{"request": {"id": "r%d", "at": "%s"}, "features": {"distance": %d, "air.line": "UA"}, "scores": [0.5], '
+    text += '"note": "note %d", "trace": "TRACE"}'.replace("TRACE", "x" * SIZE)
+    at = (START + timedelta(seconds=n / 10) for n in range(count))
+    return ((text % (n, at.isoformat(), n % 900, n)).encode() for n, at in enumerate(at))
 
 
 def backlog(root: Path, platform: Platform, kafka: Kafka, count: int) -> World:
