@@ -187,6 +187,14 @@ def test_a_job_without_kafka_is_not_followed(world: World, shell: Shell) -> None
     assert "only a source of Kafka can be followed" in shell.here("stream", "flights", code=2).err
 
 
+def test_losses_can_only_be_accepted_of_a_topic(world: World, shell: Shell) -> None:
+    world.log("monday", rows(1))
+    told = shell.here("run", "flights", "--accept-loss", code=2).err
+    assert "flights.yaml:" in told
+    assert "--accept-loss is for topics, whose messages may be gone, and this is none" in told
+    assert world.platform_rows() == 0
+
+
 def test_a_topic_that_is_not_there_is_not_waited_for(
     world: World, kafka: Kafka, reading: Reading, shell: Shell
 ) -> None:

@@ -234,6 +234,25 @@ def test_a_send_of_a_process_that_died_is_not_repeated(office: Office) -> None:
     assert office.state() is DeliveryState.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("receipt", "state"),
+    [
+        (b'{"state": "accepted", "accepted": 10, "failed": 0}', DeliveryState.SENT),
+        (b'{"state": "accep', DeliveryState.UNKNOWN),
+    ],
+)
+def test_an_answer_that_reached_only_the_staging_is_taken_over(
+    office: Office, receipt: bytes, state: DeliveryState
+) -> None:
+    parcel = office.pick_up()
+    office.courier.intend(parcel, parcel.slice.parts[0], SendForm.FILE, 10)
+    office.courier.keeper.release(parcel.lease)
+    office.world.records.put("flights/inferences/_tidepost/receipts/00000001-00000.arthur.1.json", receipt)
+    office.courier.deliver(office.pick_up())
+    assert len(office.destination.bodies) == 2
+    assert office.state() is state
+
+
 def test_a_send_that_was_shown_to_be_absent_is_sent_again(office: Office) -> None:
     office.destination.outcomes = [Unknown("no answer")]
     parcel = office.pick_up()

@@ -76,11 +76,12 @@ def stream(
 
     only = None if partitions is None else _numbers(partitions)
     project, followed = session.project(), Followed(job)
+    definition = project.job(job)
     with (
         stoppable(session.log_format) as stop,
         ledger_of(project) as ledger,
         world_of(
-            project, project.job(job), ledger, clock=time.time, accept_loss=accepting(accept=accept_loss)
+            project, definition, ledger, clock=time.time, accept_loss=accepting(definition, accept=accept_loss)
         ) as world,
     ):
         if world.labels is not None:

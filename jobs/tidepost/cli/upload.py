@@ -245,17 +245,22 @@ def run_job(
     """
     clock = clock_at(now)
     project = session.project()
-    word = accepting(accept=accept_loss)
     definition = project.job(job)
+    word = accepting(definition, accept=accept_loss)
     carried = carry_out(session, project, definition, incremental, clock=clock, stream=stream, accept_loss=word)
     return finish(session, carried)
 
 
-def accepting(*, accept: bool) -> Word | None:
-    """Who gives up, with `--accept-loss`, what the source has lost."""
+def accepting(job: Job, *, accept: bool) -> Word | None:
+    """Who gives up, with `--accept-loss`, what the source has lost. Raises Misconfigured where it is no topic."""
     from tidepost.ledger.owner import this_person  # noqa: PLC0415
     from tidepost.recovery.acts import Word  # noqa: PLC0415
 
+    if accept and job.source.kafka is None:
+        raise Misconfigured(
+            f"{job.where('source')}: --accept-loss is for topics, whose messages may be gone, and this is none",
+            hint=f"Without it:  tidepost run {job.name}",
+        )
     return Word(this_person(), time.time(), "--accept-loss") if accept else None
 
 

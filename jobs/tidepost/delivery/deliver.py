@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from tidepost.errors import HeldElsewhere, Misconfigured, Refused, Retryable, TidepostError, Unknown
@@ -112,16 +113,26 @@ class Courier:
     clock: Callable[[], float] = time.time
 
     def pick_up(self, delivery: Delivery) -> Parcel:
-        """Lease a delivery and read what was sent of it. Raises HeldElsewhere."""
+        """Lease a delivery and read what was sent of it. Raises HeldElsewhere, Retryable."""
         lease = self.keeper.take("delivery", delivery.id)
         try:
             delivery = self.ledger.deliveries.current(delivery)
             contents, sends = self.ledger.deliveries.contents(delivery)
             ago = self._seconds_since(lease, delivery, sends)
+            parcel = Parcel(delivery, contents, lease, self.now() - ago, {send.id: send for send in sends})
+            self._told_before(parcel)
         except BaseException:
             self.keeper.release(lease)
             raise
-        return Parcel(delivery, contents, lease, self.now() - ago, {send.id: send for send in sends})
+        return parcel
+
+    def _told_before(self, parcel: Parcel) -> None:
+        """Take over the answers of files that reached the staging, and whose reader died before the ledger knew."""
+        for send in parcel.sends:
+            if send.state is SendState.INTENT and send.form is SendForm.FILE:
+                written = self.records.get(self._key("receipts", parcel, send.part, send.attempt))
+                if written is not None and (answer := _answered(written)) is not None:
+                    self._learn(parcel, send, *answer)
 
     def _seconds_since(self, lease: Lease, delivery: Delivery, sends: Sequence[Send]) -> float:
         """How long ago something was last learnt of the sends. Both ends of it are the ledger's instants, so that
@@ -168,6 +179,9 @@ class Courier:
     def answer(self, parcel: Parcel, send: Send, state: SendState, detail: Mapping[str, object]) -> None:
         """Write what was learnt of a send to the staging, then to the ledger."""
         self.records.put(self._key("receipts", parcel, send.part, send.attempt), _json({"state": state, **detail}))
+        self._learn(parcel, send, state, detail)
+
+    def _learn(self, parcel: Parcel, send: Send, state: SendState, detail: Mapping[str, object]) -> None:
         self.ledger.deliveries.answer(parcel.lease, send, state, json.dumps(detail))
         answered = self.keeper.ledger_now(parcel.lease)
         parcel.put(replace(send, state=state, detail=json.dumps(detail), answered=answered))
@@ -247,6 +261,15 @@ def _state(parcel: Parcel, failures: Sequence[TidepostError]) -> tuple[DeliveryS
     if failures:
         return DeliveryState.TODO, failures[0].message
     return DeliveryState.SENT, ""
+
+
+def _answered(receipt: bytes) -> tuple[SendState, Mapping[str, object]] | None:
+    """What a receipt says; None for a damaged one: what it answered stays unanswered."""
+    with suppress(ValueError):
+        content: object = json.loads(receipt)
+        if isinstance(content, dict) and "state" in content:
+            return SendState(content.pop("state")), content
+    return None
 
 
 def _json(content: Mapping[str, object]) -> bytes:
