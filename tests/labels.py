@@ -20,7 +20,7 @@ from tests.world import START, Row, World
 
 from tidepost import run as engine
 from tidepost.model import Stream, StreamName
-from tidepost.run import Outcome
+from tidepost.outcome import Outcome
 
 LANDED = START + timedelta(hours=3)
 """When a label of a world is known, in the world and to its source."""

@@ -33,12 +33,12 @@ from tidepost.events import Event
 from tidepost.ledger.sql import SqlLedger
 from tidepost.ledger.summary import StreamSummary
 from tidepost.model import Proof, Request, ScanKind, Stream, StreamName
+from tidepost.outcome import Outcome
 from tidepost.planning.plan import frontier, high_water_mark
 from tidepost.planning.prospect import start_of
 from tidepost.ports import StagingArea
 from tidepost.ranges import Range
 from tidepost.recovery.acts import Word
-from tidepost.run import Outcome
 from tidepost.sandbox.process import SandboxProcess
 from tidepost.staging.local import LocalStaging
 from tidepost.wire import ledger_of, staging_of, wire

@@ -15,14 +15,16 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
 
+from tidepost.agenda import open_deliveries, registered
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
 from tidepost.events import Notice, Warned
 from tidepost.model import Delivery, Request, ScanKind, Stream
+from tidepost.outcome import Outcome
 from tidepost.planning.plan import pending
 from tidepost.planning.prospect import start_of
 from tidepost.ports import OfLanes
 from tidepost.rests import FIRST_PAUSE, LONGEST_PAUSE, Rests
-from tidepost.run import Outcome, open_deliveries, registered, run, send_again
+from tidepost.run import run, send_again
 from tidepost.world import World
 
 PORTION: Final = 64

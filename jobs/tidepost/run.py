@@ -12,103 +12,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
 
+from tidepost.agenda import begun, check, open_deliveries, ours, registered, warn
 from tidepost.delivery.batches import close_batches
 from tidepost.delivery.outbound import Outbound
-from tidepost.errors import HeldElsewhere, LeaseLost, Misconfigured, Refused, Retryable, TidepostError, Unknown
-from tidepost.events import CutStaged, Event, Notice, Planned, Settled, Warned
+from tidepost.errors import HeldElsewhere, LeaseLost, TidepostError
+from tidepost.events import CutStaged, Notice, Warned
 from tidepost.labels.turns import in_turn
 from tidepost.memory import give_back
-from tidepost.model import (
-    Cut,
-    CutState,
-    Delivery,
-    DeliveryState,
-    Request,
-    Stream,
-    StreamName,
-    Tally,
-)
+from tidepost.model import Cut, CutState, Delivery, Request, Stream, StreamName
+from tidepost.outcome import Outcome, remembered
 from tidepost.planning.lanes import lane_marks
 from tidepost.planning.lookback import late_warning
-from tidepost.planning.prospect import plan_request, start_of
+from tidepost.planning.prospect import start_of
 from tidepost.ports import OfLanes
-from tidepost.ranges import Range
 from tidepost.tools import Tools, equipped, sending
 from tidepost.world import World
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a run did. `errors` are in the order in which they happened; the worst gives the exit code. `failed` are
-    the destinations that are the cause of some, of which the others know nothing."""
-
-    stream: Stream
-    cuts: int = 0
-    slices: int = 0
-    size: int = 0
-    tally: Tally = field(default_factory=Tally)
-    arrived: int = 0
-    held: int = 0
-    stopped: bool = False
-    errors: list[BaseException] = field(default_factory=list)
-    failed: dict[str, list[BaseException]] = field(default_factory=dict)
-
-    def fail(self, destination: str, error: BaseException) -> None:
-        """Remember an error of one destination."""
-        self.errors.append(error)
-        self.failed.setdefault(destination, []).append(error)
-
-    @property
-    def general(self) -> bool:
-        """Whether anything went wrong that is not one destination's."""
-        return len(self.errors) > sum(map(len, self.failed.values()))
-
-    def counting(self, notice: Notice) -> Notice:
-        """The same notice, which also counts what is settled."""
-
-        def told(event: Event) -> None:
-            if isinstance(event, Settled):
-                self.arrived += event.delivery.arrived
-                self.held += event.delivery.state is DeliveryState.HELD
-            notice(event)
-
-        return told
-
-    def worst(self) -> BaseException | None:
-        """The error that a caller should act on first, or None."""
-        order = (Misconfigured, Refused, Unknown, Retryable, HeldElsewhere)
-        unexpected = [error for error in self.errors if not isinstance(error, TidepostError)]
-        known = [error for kind in order for error in self.errors if isinstance(error, kind)]
-        return next(iter([*unexpected, *known, *self.errors]), None)
-
-
-def warn(world: World, notice: Notice) -> None:
-    """Tell what the source warns of, and clocks so far from each other that settle proves less than it should."""
-    for text in world.source.warnings():
-        notice(Warned(text))
-    before, theirs, after = time.time(), world.source.clock(), time.time()
-    skew = 0.0 if theirs is None else max(before - theirs, theirs - after)
-    if theirs is not None and skew > max(world.job.cursor.settle.total_seconds() / 2, 1):
-        side = "behind" if theirs < before else "ahead of"
-        notice(
-            Warned(
-                f"the source's clock is {skew:.0f} s {side} this host's, more than half of cursor.settle; the "
-                f"earlier one is used, but rows may carry times of either: set the clocks right, or a longer settle"
-            )
-        )
-
-
-def registered(world: World) -> Stream:
-    """The job's stream, registered at first sight. Raises Misconfigured where what may not change has changed."""
-    cursor = f"{world.job.cursor.column} ({world.source.cursor().type})"
-    # Labels that come by files alone may get a source later, which then says what its cursor is.
-    identity = world.identity if world.job.source.nowhere else {**world.identity, "cursor": cursor}
-    return world.ledger.plans.stream(world.job.name, world.job.stream, identity)
 
 
 def streams(world: World) -> tuple[World, ...]:
@@ -197,91 +117,6 @@ def bring_back(world: World, stream: Stream, deliveries: Sequence[Delivery]) -> 
     return ready, outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Agenda:
-    """What a request comes to, written down and checked; nothing of it is done yet.
-
-    cuts:       to do, oldest first: the request's own that are not done, and others that were left open
-    done:       the request's own cuts that are done already, by their ids
-    deliveries: open from before
-    more:       whether cuts are left that were too many
-    rest:       of a range that was asked for, what is left of it; None where it was planned whole
-    closed:     the request was planned before, and all of its cuts are done
-    """
-
-    cuts: tuple[Cut, ...]
-    done: tuple[int, ...]
-    deliveries: tuple[Delivery, ...]
-    more: bool = False
-    rest: Range | None = None
-    closed: bool = False
-    edge: str | None = None
-
-
-def begun(
-    world: World,
-    tools: Tools,
-    outcome: Outcome,
-    request: Request,
-    *,
-    left: Callable[[Stream], Sequence[Cut]],
-    most: int | None = None,
-) -> Agenda:
-    """Agree, recover, plan and enrol, and check what is to be done against source and destinations.
-
-    left: the open cuts of others that are to be done too
-    most: cuts
-    """
-    stream = outcome.stream
-    tools.publisher.agree(stream)
-    recover(world, tools, stream)
-    resumed = left(stream)
-    cuts, found = plan_request(world, stream, request, most=most)
-    own = [cut for cut in cuts if cut.state is not CutState.DONE]
-    others = [cut for cut in resumed if cut not in own and _ours(world, cut.lane)]
-    room = len(others) if most is None else max(0, most - len(own))
-    todo = sorted((*own, *others[:room]), key=lambda cut: cut.id)
-    deliveries = open_deliveries(world, stream)
-    if found is not None:
-        outcome.tally = Tally(null_cursors=found.survey.null_cursors)
-    edge = None if found is None or found.bound is None else found.kind.format(found.bound)
-    tools.notice(Planned(tuple(todo), len(resumed) + len(deliveries), outcome.tally.null_cursors, edge))
-    if todo or deliveries:
-        drifted(world, tools, outcome, todo)
-    cropped = len(cuts) == most if found is None else found.more
-    rest = None
-    if request.window is not None and cropped:  # of lanes, the others may be at the beginning of the last one's cut
-        last = cuts[-1]
-        rest = Range(last.range.start if last.lane else last.range.end, request.window.end)
-    more = cropped or len(others) > room
-    done = tuple(cut.id for cut in cuts if cut not in own)
-    return Agenda(tuple(todo), done, tuple(deliveries), more, rest, found is None and not own, edge)
-
-
-def _ours(world: World, lane: str) -> bool:
-    """Whether a lane is this process's to work on."""
-    return not isinstance(world.source, OfLanes) or world.source.holds(lane)
-
-
-def check(world: World, tools: Tools, stream: Stream) -> None:
-    """Ask every destination whether it takes what is staged. Where one of several does not, it is left alone, and
-    the others go on. Raises Misconfigured, Retryable where none takes it."""
-    columns = tools.stage.shape(stream).staged
-    errors = tools.checks.ask(
-        {
-            one.name: partial(one.check, stream.name, columns)
-            for one in world.destinations
-            if one.name in tools.confirmers
-        }
-    )
-    worst = Outcome(stream, errors=errors).worst()
-    if worst is not None:
-        for error in errors:
-            if error is not worst:
-                tools.notice(Warned(str(error)))
-        raise worst
-
-
 def _resume(
     tools: Tools,
     outbound: Mapping[str, Outbound],
@@ -333,19 +168,6 @@ def _mirror(world: World, stream: Stream) -> None:
         world.source.mirror(lane_marks(world.ledger, stream, names, start))
 
 
-def drifted(world: World, tools: Tools, outcome: Outcome, cuts: Sequence[Cut]) -> None:
-    """Check what cuts read and what destinations take; tell what changed of the source's columns, and remember them,
-    so that it is told once. Raises Misconfigured, Retryable."""
-    stream = outcome.stream
-    changes = tools.stage.drifted(stream, cuts)
-    check(world, tools, stream)
-    for text in changes:
-        tools.notice(Warned(text))
-    columns = world.source.columns()
-    if columns != stream.columns:
-        world.ledger.plans.know(stream, columns)
-
-
 def take(world: World, tools: Tools, outcome: Outcome, cut: Cut) -> tuple[Delivery, ...]:
     """Stage and publish one cut; returns the deliveries that it created. Raises HeldElsewhere where another process
     works on it, and what staging raises."""
@@ -359,7 +181,7 @@ def take(world: World, tools: Tools, outcome: Outcome, cut: Cut) -> tuple[Delive
             return ()  # another run has published it since we listed it; its deliveries are open in the ledger
         fresh = world.ledger.plans.find(stream.job, stream.name) or stream
         staged = tools.stage.stage(lease, fresh, cut, null_cursors=outcome.tally.null_cursors)
-        if not _ours(world, cut.lane):
+        if not ours(world, cut.lane):
             raise LeaseLost(f"{cut.lane} went to another process while cut {cut.id} was staged")
         done = tools.publisher.publish(tools.stage, lease, fresh, cut, staged)
     give_back()
@@ -373,36 +195,3 @@ def take(world: World, tools: Tools, outcome: Outcome, cut: Cut) -> tuple[Delive
         outcome.size += done.slice.size
     tools.notice(CutStaged(cut, done.tally, done.slice, time.monotonic() - began))
     return done.deliveries
-
-
-@contextmanager
-def remembered(outcome: Outcome) -> Iterator[None]:
-    """Let an error of a closing step be one of the run's, for nothing depends on it."""
-    try:
-        yield
-    except TidepostError as error:
-        outcome.errors.append(error)
-
-
-def recover(world: World, tools: Tools, stream: Stream) -> None:
-    """Finish the slice whose publisher died, and clean up behind cuts that are done; what lives is left alone."""
-    with suppress(HeldElsewhere):
-        tools.publisher.recover(stream)
-    for cut in world.staging.leftovers(stream):
-        if world.ledger.plans.cut(stream, cut).state is CutState.DONE:
-            with suppress(HeldElsewhere), tools.keeper.holding("cut", cut):  # it may be staged again just now
-                world.staging.clear(stream, cut)
-
-
-def open_deliveries(world: World, stream: Stream) -> list[Delivery]:
-    """Everything that is still to arrive somewhere and may go, a destination that joined later included; nothing of
-    a silent one."""
-    found: list[Delivery] = []
-    silent = world.silent
-    for destination in world.destinations:
-        world.ledger.deliveries.enroll(stream, destination.name)
-        if destination.name not in silent:
-            found += world.ledger.deliveries.open(stream, destination.name)
-    if isinstance(world.source, OfLanes):
-        found = [one for one in found if _ours(world, world.ledger.deliveries.contents(one)[0].lane)]
-    return in_turn(world.ledger, world.records, stream, found)

@@ -18,24 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
 
+from tidepost.agenda import begun, check, drifted, open_deliveries, recover, registered, warn
 from tidepost.delivery.deliver import Parcel
 from tidepost.delivery.outbound import ENDED, FIRST_POLL, MOST_WAITING
 from tidepost.errors import HeldElsewhere, Outdated, Refused, TidepostError
 from tidepost.events import Notice, Settled, Warned
 from tidepost.labels.turns import in_turn
 from tidepost.model import Cut, CutState, Delivery, DeliveryState, Request, ScanKind, Stream, StreamName, Tally
-from tidepost.run import (
-    Outcome,
-    begun,
-    check,
-    drifted,
-    end,
-    open_deliveries,
-    recover,
-    registered,
-    take,
-    warn,
-)
+from tidepost.outcome import Outcome
+from tidepost.run import end, take
 from tidepost.tools import Tools, equipped
 from tidepost.world import World
 

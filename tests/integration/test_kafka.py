@@ -12,11 +12,11 @@ from tests.kafka import COLUMNS, Kafka, Reading, message
 from tests.labels import label, labels, of_labels, run_both, shown
 from tests.world import World, row, rows, said
 
+from tidepost.agenda import registered
 from tidepost.errors import Misconfigured, Retryable
 from tidepost.model import Request, ScanKind
 from tidepost.planning.prospect import plan_request
 from tidepost.ranges import Range
-from tidepost.run import registered
 from tidepost.sandbox.settings import Fault
 
 START = rows(1)[0]["at"]

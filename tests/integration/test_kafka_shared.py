@@ -15,9 +15,9 @@ from tests.world import World, eventually, rows, said
 from tidepost import run as engine
 from tidepost.errors import LeaseLost
 from tidepost.model import Cut
+from tidepost.outcome import Outcome
 from tidepost.ports import OfLanes, Source
 from tidepost.publishing.stage import Stage
-from tidepost.run import Outcome
 from tidepost.sources.kafka.group import Named
 from tidepost.world import World as Wired
 

@@ -12,8 +12,8 @@ from tests.world import ATTRIBUTES, NOW, START, World, after, ns, reasons, row, 
 
 from tidepost.events import Planned, Warned
 from tidepost.model import Request, ScanKind
+from tidepost.outcome import Outcome
 from tidepost.ranges import Range
-from tidepost.run import Outcome
 from tidepost.sources.duckdb import DuckDBSource
 
 

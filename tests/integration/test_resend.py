@@ -16,8 +16,9 @@ from tidepost.events import PartSent
 from tidepost.ledger.owner import this_process
 from tidepost.ledger.purging import SqlPurging
 from tidepost.model import SendForm
+from tidepost.outcome import Outcome
 from tidepost.publishing.purge import Purge
-from tidepost.run import Outcome, bring_back
+from tidepost.run import bring_back
 from tidepost.sandbox.settings import Fault
 from tidepost.staging.local import LocalStaging
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tidepost import steps
+from tidepost.agenda import registered
 from tidepost.airflow import lineage
 from tidepost.airflow.asked import Asked, Mode
 from tidepost.airflow.comparing import open_again
@@ -26,7 +27,6 @@ from tidepost.model import DeliveryState, Request, ScanKind, Stream, StreamName
 from tidepost.planning.lanes import lane_marks
 from tidepost.planning.prospect import prospect, start_of
 from tidepost.ports import OfLanes
-from tidepost.run import registered
 from tidepost.status import StreamStatus, positions_text, read_status
 from tidepost.steps import Begun, Standing, Uploaded
 from tidepost.texts import count, short, span

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tidepost.agenda import registered
 from tidepost.airflow.asked import Asked
 from tidepost.airflow.telling import Teller, compared
 from tidepost.airflow.world import Opened
@@ -17,7 +18,6 @@ from tidepost.ledger.owner import this_person
 from tidepost.model import StreamName
 from tidepost.ports import Destination
 from tidepost.ranges import Range
-from tidepost.run import registered
 from tidepost.texts import count
 
 

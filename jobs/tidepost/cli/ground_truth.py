@@ -38,8 +38,8 @@ def ground_truth(
 
 def _register(project: Project, job: Job, files: list[str], now: float) -> None:
     """Remember the files as ones to take up. Raises Misconfigured where one is not there, and remembers none."""
+    from tidepost.agenda import registered  # noqa: PLC0415
     from tidepost.labels.dropping import by_hand, register  # noqa: PLC0415 - these bring the whole engine along
-    from tidepost.run import registered  # noqa: PLC0415
     from tidepost.wire import ledger_of  # noqa: PLC0415
     from tidepost.world import labels_of  # noqa: PLC0415
 

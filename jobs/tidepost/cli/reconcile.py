@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tidepost.comparing.reconcile import Reconciling, Scope
     from tidepost.comparing.results import Difference
     from tidepost.cursor import CursorKind
+    from tidepost.outcome import Outcome
     from tidepost.ports import Destination
-    from tidepost.run import Outcome
     from tidepost.world import World
 
 SHOWN: Final = 20
@@ -135,9 +135,9 @@ def reconciling(
     session: Session, job: str, every: str, now: str | None, *, stream: str = "inferences"
 ) -> Iterator[tuple[World, CursorKind, Reconciling] | None]:
     """What comparing a job needs; None where it never ran. Raises Misconfigured where what may not change has."""
+    from tidepost.agenda import registered  # noqa: PLC0415
     from tidepost.comparing.reconcile import Reconciling  # noqa: PLC0415
     from tidepost.model import StreamName  # noqa: PLC0415 - these bring the whole engine along
-    from tidepost.run import registered  # noqa: PLC0415
 
     project = session.project()
     definition = project.job(job)

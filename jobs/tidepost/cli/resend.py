@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tidepost.comparing.reconcile import Reconciling, Scope
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Stream
-    from tidepost.run import Outcome
+    from tidepost.outcome import Outcome
 
 
 _WHY: Final = "rows are not there any more"

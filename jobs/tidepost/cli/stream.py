@@ -19,7 +19,7 @@ from tidepost.cli.upload import accepting
 from tidepost.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from tidepost.run import Outcome
+    from tidepost.outcome import Outcome
 
 
 @dataclass(slots=True)

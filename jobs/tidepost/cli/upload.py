@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tidepost.definition.project import Project
     from tidepost.ledger.sql import SqlLedger
     from tidepost.model import Request
+    from tidepost.outcome import Outcome
     from tidepost.recovery.acts import Word
-    from tidepost.run import Outcome
     from tidepost.status import StreamStatus
     from tidepost.world import World
 

@@ -12,15 +12,17 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 
+from tidepost.agenda import registered
 from tidepost.definition.job import Job
 from tidepost.errors import Misconfigured
 from tidepost.events import Notice
 from tidepost.ledger.comparing import SqlComparing
 from tidepost.ledger.sql import SqlLedger
 from tidepost.model import Delivery, Proof, Request, ScanKind, Stream, StreamName
+from tidepost.outcome import Outcome
 from tidepost.ports import Destination
 from tidepost.ranges import Ranges
-from tidepost.run import Outcome, bring_back, registered, run, send_again
+from tidepost.run import bring_back, run, send_again
 from tidepost.world import World
 
 
