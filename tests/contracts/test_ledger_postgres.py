@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -675,23 +675,24 @@ def test_workers_whose_server_is_killed_again_and_again_publish_each_cut_once(fr
         plan(ledger, *[cut(n, n + 1) for n in range(cuts)])
         calm = threading.Event()
 
-        def work() -> None:
-            with open_ledger(url) as own:
-                while True:
-                    try:
-                        half = own.slices.publishing(stream)
-                        if half is not None:
-                            own.slices.finish(stream, half, ["arthur"])
-                        planned = own.plans.open_cuts(stream)
-                        if not planned and calm.is_set():
-                            return
-                        for one in planned:
-                            publish_one(own, one, seconds=1)  # one that cannot be released lapses
-                    except Retryable:
-                        time.sleep(0.02)
+        def work(own: SqlLedger) -> None:
+            while True:
+                try:
+                    half = own.slices.publishing(stream)
+                    if half is not None:
+                        own.slices.finish(stream, half, ["arthur"])
+                    planned = own.plans.open_cuts(stream)
+                    if not planned and calm.is_set():
+                        return
+                    for one in planned:
+                        publish_one(own, one, seconds=1)  # one that cannot be released lapses
+                except Retryable:
+                    time.sleep(0.02)
 
-        with ThreadPoolExecutor(workers) as threads:
-            working = [threads.submit(work) for _ in range(workers)]
+        with ExitStack() as stack:
+            own = [stack.enter_context(open_ledger(url)) for _ in range(workers)]
+            threads = stack.enter_context(ThreadPoolExecutor(workers))
+            working = [threads.submit(work, one) for one in own]
             for _ in range(3):
                 time.sleep(0.15)
                 fragile.kill()
