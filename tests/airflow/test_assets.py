@@ -180,6 +180,22 @@ def test_the_dag_of_a_job_announces_its_stream(project: World, run_dag: Callable
     assert [key for key, _ in events(session, partitions(name))] == ["2024-05-01T00:00:00"]
 
 
+@pytest.mark.parametrize("form", [{"mode": "reconcile"}, {"dry_run": True}, {"mode": "resend", "dry_run": True}])
+def test_a_run_that_only_looks_is_no_event(
+    project: World, run_dag: Callable[..., Ran], session: Any, form: dict[str, Any]
+) -> None:
+    from tidepost.airflow import upload_dags  # noqa: PLC0415
+    from tidepost.airflow.assets import asset, partitions  # noqa: PLC0415
+
+    name = renamed(project, f"looked_at_{form.get('mode', 'dry')}_{len(form)}")
+    project.log("monday", rows(10))
+    dag = upload_dags(project.root)[f"upload_{name}"]
+    assert run_dag(dag).states["confirm"] == "success"
+    assert run_dag(dag, run_id="looked", conf=form).states["confirm"] == "success"
+    assert len(events(session, asset(name))) == 1
+    assert len(events(session, partitions(name))) == 1
+
+
 def test_a_task_that_declares_no_asset_announces_nothing(
     project: World, run_dag: Callable[..., Ran], session: Any
 ) -> None:

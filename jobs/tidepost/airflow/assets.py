@@ -24,6 +24,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 KEY_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 """How Airflow's own mappers of partitions read their keys: the beginning of a day or an hour, in UTC."""
 MARK: Final = "high_water_mark"
+_SCHEME: Final = "tidepost://"
 _log = logging.getLogger(__name__)
 _HOUR: Final = 3600
 _HOURS_A_DAY: Final = 24
@@ -32,12 +33,12 @@ _HOURS_A_DAY: Final = 24
 def asset(job: str, stream: str = "inferences") -> Asset:
     """A stream. Its name and URI are the job's and the stream's: no host, no folder and no platform is part of
     them, as another URI would be another asset, with an empty state store and nobody scheduled on it."""
-    return Asset(name=f"{job}/{stream}", uri=f"tidepost://{job}/{stream}")
+    return Asset(name=f"{job}/{stream}", uri=f"{_SCHEME}{job}/{stream}")
 
 
 def partitions(job: str, stream: str = "inferences") -> Asset:
     """A stream by the days or hours, as its staging is partitioned, of its inferences' own time."""
-    return Asset(name=f"{job}/{stream}/partitions", uri=f"tidepost://{job}/{stream}/partitions")
+    return Asset(name=f"{job}/{stream}/partitions", uri=f"{_SCHEME}{job}/{stream}/partitions")
 
 
 def outlets(job: str, stream: str = "inferences") -> list[Asset]:
@@ -67,8 +68,7 @@ def announce(
     if whole in task.outlets and mark is not None:
         _mirror(context, whole, mark)
     if not (rows and hours):
-        # Airflow makes an event of every outlet of a task that succeeds.
-        task.outlets = [one for one in task.outlets if one not in (whole, parts)]
+        silence(context)
         return
     told = {
         "job": job,
@@ -83,6 +83,12 @@ def announce(
     if parts in task.outlets:
         events[parts].extra = told
         events[parts].add_partitions(keys(hours, partition))
+
+
+def silence(context: Mapping[str, Any]) -> None:
+    """End without an event, as nothing arrived: Airflow makes one of every outlet of a task that succeeds."""
+    task = context["task"]
+    task.outlets = [one for one in task.outlets if not getattr(one, "uri", "").startswith(_SCHEME)]
 
 
 def _mirror(context: Mapping[str, Any], of: Asset, mark: str) -> None:

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 
 from tidepost.airflow import lineage, metrics
 from tidepost.airflow.asked import Asked, Mode, asked
-from tidepost.airflow.assets import announce
+from tidepost.airflow.assets import announce, silence
 from tidepost.airflow.telling import Teller, cut_line
 from tidepost.airflow.trigger import Later
 from tidepost.airflow.world import Opened, opened
@@ -232,8 +232,10 @@ class ConfirmOperator(WaitingOperator):
             raise NotPlanned(f"task {self.plan} did not plan: its log says why; clear it to try again")
         if what.mode is Mode.RECONCILE:
             with self._opened(context, looking=True) as it:
+                silence(context)
                 return comparing.compare(it, what.start, what.end, by_event=what.by_event, tell=self._teller)
         if what.dry_run:
+            silence(context)
             self._teller.tell("a dry run: nothing was sent")
             return {}
         if begun["closed"]:
