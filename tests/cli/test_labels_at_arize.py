@@ -43,6 +43,7 @@ def test_labels_join_at_arize_and_the_days_that_fell_out_of_its_window_are_named
     world.now = NOW + day
     world.platform.process.configure(now=world.now.timestamp())
     labels(world, "all", [label(n, n) for n in range(15)])
+    assert tidepost.here("validate", "flights", "--connect").out.count("to send, which arize takes") == 2
     assert [said(one) for one in run_both(world)] == ["", ""]
     found = world.platform.process.arize(SPACE, world.model)
     assert found is not None

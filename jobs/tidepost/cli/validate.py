@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidepost.definition.job import Job
     from tidepost.definition.project import Project
     from tidepost.ledger.sql import SqlLedger
+    from tidepost.ports import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +91,25 @@ def _checked(project: Project, job: Job | Checked, connect: bool) -> Checked:
 
 def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
     """What was found, in words. Raises Misconfigured for what would keep a run from beginning, and Retryable."""
+    from tidepost.wire import destinations_of  # noqa: PLC0415 - these bring the whole engine along
+
     resolved = job.resolved()
     labels = resolved.of_labels()
-    found = _of_stream(resolved, ledger, connect)
-    return found if labels is None else f"{found}; ground truth: {_of_stream(labels, ledger, connect)}"
+    with ExitStack() as stack:
+        asked = (
+            [stack.enter_context(closing_destination(one)) for one in destinations_of(resolved)] if connect else []
+        )
+        found = _of_stream(resolved, ledger, asked)
+        return found if labels is None else f"{found}; ground truth: {_of_stream(labels, ledger, asked)}"
 
 
-def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
-    """As `_check`, of one stream."""
+def _of_stream(resolved: Job, ledger: SqlLedger | None, destinations: Sequence[Destination]) -> str:
+    """As `_check`, of one stream; destinations that are to be asked too."""
     from tidepost.engine import Engine  # noqa: PLC0415
     from tidepost.planning.prospect import start_of  # noqa: PLC0415
     from tidepost.rows.drift import check_pinned, check_source  # noqa: PLC0415 - these bring the whole engine along
     from tidepost.rows.shape import shape  # noqa: PLC0415
     from tidepost.sourcing import source_of  # noqa: PLC0415
-    from tidepost.wire import destinations_of  # noqa: PLC0415
 
     stream = None if ledger is None else ledger.plans.find(resolved.name, resolved.stream)
     with TemporaryDirectory(prefix="tidepost-") as scratch:
@@ -125,13 +131,9 @@ def _of_stream(resolved: Job, ledger: SqlLedger | None, connect: bool) -> str:
     by = "by files alone" if resolved.source.nowhere else f"cursor {resolved.cursor.column} ({kind.type})"
     found = f"valid; {by}, {count(len(staged), 'column')} to send"
     found = "; ".join([found, *told])
-    if not connect:
+    if not destinations:
         return found
-    destinations = destinations_of(resolved)
-    with ExitStack() as stack:
-        for one in destinations:
-            stack.enter_context(closing_destination(one))
-        for one in destinations:
-            one.check(resolved.stream, staged)
+    for one in destinations:
+        one.check(resolved.stream, staged)
     names = " and ".join(one.name for one in destinations)
     return f"{found}, which {names} {'takes' if len(destinations) == 1 else 'take'}"

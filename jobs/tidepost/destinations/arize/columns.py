@@ -55,8 +55,7 @@ def _actuals(options: ArizeOptions, staged: Collection[str]) -> Columns:
     label, score = _pair(options, options.actual_label, options.actual_score, others)
     if not label and not score:
         raise Misconfigured(
-            f"the labels have the columns {', '.join(others) or 'of none'}, and the job does not say which is the "
-            "actual value",
+            f"the job does not say which of its labels' columns is the actual value: {', '.join(others) or 'none'}",
             hint="Name it: destination.actual_label, destination.actual_score",
         )
     return Columns(prediction_id=ID, actual_label=label, actual_score=score, tags=tags)
