@@ -53,7 +53,7 @@ def test_validate_shows_every_job_and_everything_that_is_wrong(world: World, tid
     done = tidepost.here("validate", code=2)
     assert done.out.splitlines() == ["flights: valid; cursor logged_at (timestamp), 6 columns to send"]
     assert "setle" in done.err
-    assert "column: mapping.predictions" in done.err
+    assert "jobs/column.yaml:18:3: mapping.predictions: skore" in done.err
 
 
 def test_validate_shows_columns_that_changed_since_the_first_slice(world: World, tidepost: Shell) -> None:

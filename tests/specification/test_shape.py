@@ -282,6 +282,40 @@ def test_a_type_that_changed_since_the_first_slice_is_refused(shaped: Shaped, pi
 
 
 @pytest.mark.parametrize(
+    ("pinned", "sql", "type_", "value"),
+    [
+        ("SMALLINT", "'7'", "integer", 7),
+        ("BIGINT", "7.0::DOUBLE", "integer", 7),
+        ("FLOAT", "'0.5'", "float", 0.5),
+        ("DOUBLE", "'0.1'", "float", 0.1),
+        ("VARCHAR", "7", "string", "7"),
+        ("BOOLEAN", "'true'", "boolean", True),
+        ("TIMESTAMP WITH TIME ZONE", "'2024-05-01T12:30:00Z'", "timestamp", AT),
+    ],
+)
+def test_what_the_error_says_to_declare_goes_on_as_the_first_slices_type(
+    shaped: Shaped, pinned: str, sql: str, type_: str, value: object
+) -> None:
+    with pytest.raises(Misconfigured) as error:
+        shaped(mapping(inputs=["x"]), pinned={"x": pinned}, x=sql)
+    assert f"declare its type in the mapping: {{column: x, type: {type_}}}" in error.value.hint
+    (row,) = shaped(mapping(inputs={"x": {"column": "x", "type": type_}}), pinned={"x": pinned}, x=sql)
+    assert (row["x"], row[REASON]) == (value, None)
+
+
+def test_a_declared_type_takes_only_what_fits_the_first_slices(shaped: Shaped) -> None:
+    declared = mapping(inputs={"x": {"column": "x", "type": "integer"}})
+    assert shaped(declared, pinned={"x": "SMALLINT"}, x="'70000'")[0][REASON] == "wrong_type:x"
+    assert shaped(declared, pinned={"x": "SMALLINT"}, x="7.5::DOUBLE")[0][REASON] == "wrong_type:x"
+
+
+def test_no_declaration_gives_what_was_sent_as_dates(shaped: Shaped) -> None:
+    with pytest.raises(Misconfigured) as error:
+        shaped(mapping(inputs=["x"]), pinned={"x": "DATE"}, x="'2024-05-01'")
+    assert "Cast it in source.query; or say" in error.value.hint
+
+
+@pytest.mark.parametrize(
     ("pinned", "sql", "value"),
     [
         ("BIGINT", "'7'", 7),

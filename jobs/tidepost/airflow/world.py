@@ -102,4 +102,5 @@ def opened(
                 stack.callback(close)
         if stream == "ground_truth":
             world = labels_of(world)
-        yield Opened(found, definition, ledger, world, env)
+        with world.job.placed():
+            yield Opened(found, definition, ledger, world, env)

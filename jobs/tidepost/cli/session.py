@@ -94,7 +94,8 @@ def world_of(
         world = wire(project, job, ledger, env=env, clock=clock, accept_loss=accept_loss)
         for destination in world.destinations:
             stack.enter_context(closing_destination(destination))
-        yield world
+        with job.placed():
+            yield world
 
 
 @contextmanager

@@ -172,9 +172,13 @@ def _one(
     from tidepost.status import read_status  # noqa: PLC0415
 
     began, name = time.monotonic(), world.job.name
-    kind = world.source.cursor()
-    with teller(kind, session.log_format) as notice:
-        outcome = run(world, request(kind), notice=notice, stop=stop)
+    with world.job.placed():
+        kind = world.source.cursor()
+        with teller(kind, session.log_format) as notice:
+            outcome = run(world, request(kind), notice=notice, stop=stop)
+    for error in outcome.errors:
+        if isinstance(error, TidepostError):
+            world.job.place(error)
     streams = read_status(world.job.whole, ledger, world.clock()).streams
     after = next(one for one in streams if one.name == outcome.stream.name)
     failure = _failure(name, outcome, after, again)

@@ -99,8 +99,12 @@ def _check(job: Job, ledger: SqlLedger | None, connect: bool) -> str:
         asked = (
             [stack.enter_context(closing_destination(one)) for one in destinations_of(resolved)] if connect else []
         )
-        found = _of_stream(resolved, ledger, asked)
-        return found if labels is None else f"{found}; ground truth: {_of_stream(labels, ledger, asked)}"
+        with resolved.placed():
+            found = _of_stream(resolved, ledger, asked)
+        if labels is None:
+            return found
+        with labels.placed():
+            return f"{found}; ground truth: {_of_stream(labels, ledger, asked)}"
 
 
 def _of_stream(resolved: Job, ledger: SqlLedger | None, destinations: Sequence[Destination]) -> str:

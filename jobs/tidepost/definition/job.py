@@ -11,7 +11,9 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -43,7 +45,7 @@ from tidepost.definition.sections import (
 from tidepost.definition.template import Template
 from tidepost.definition.units import RejectLimit
 from tidepost.definition.yamlfile import Document, KeyPath, Place, Places, Value, path_text, read_yaml
-from tidepost.errors import Misconfigured
+from tidepost.errors import Misconfigured, TidepostError
 from tidepost.model import StreamName
 
 if TYPE_CHECKING:
@@ -88,6 +90,12 @@ class Origin:
     path: Path
     root: Path
     places: Places
+
+
+_KEY = re.compile(
+    r"(?:source|cursor|mapping|destinations?|ground_truth|limits|kafka)(?:\.\w+|\[\d+\])*(?=: )", re.ASCII
+)
+"""A key of a definition at the beginning of a message; what a topic is asked for has its own."""
 
 
 class Job(Section):
@@ -268,6 +276,23 @@ class Job(Section):
             path = ("ground_truth", *path)
         key = path_text(path)
         return f"{self._origin.places.of(path)}: {key}" if self._origin else key
+
+    def place(self, error: TidepostError) -> None:
+        """Let an error that begins with a key of the definition say in which file, and where, that key is written."""
+        found = _KEY.match(error.message)
+        if found is not None and self._origin is not None:
+            words = [int(word) if word.isdigit() else word for word in re.findall(r"\w+", found[0])]
+            path = ("source", *words) if words[0] == "kafka" else words
+            error.message = self.where(*path) + error.message[found.end() :]
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """`place` an error that leaves the block."""
+        try:
+            yield
+        except TidepostError as error:
+            self.place(error)
+            raise
 
     @property
     def definition_hash(self) -> str:

@@ -30,6 +30,8 @@ MESSAGE = "@message"
 MISSING, WRONG = "missing_column", "wrong_type"
 LONGEST_ID = 512
 DECLARED = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE", "boolean": "BOOLEAN", "timestamp": ZONED}
+KINDS = {"BIGINT": INTEGERS, "DOUBLE": FLOATS}
+"""Staged types that a declared one stands for where slices were sent as them before it was declared."""
 WIDENED = {"UTINYINT": "SMALLINT", "USMALLINT": "INTEGER", "UINTEGER": "BIGINT", "UUID": "VARCHAR"}
 PLAIN = frozenset({*INTEGERS, *FLOATS, "VARCHAR", "BOOLEAN", "DATE", ZONED})
 
@@ -274,7 +276,8 @@ def _type(where: str, attribute: Attribute, of: str, rules: _Rules) -> tuple[str
                 f"{where}: column {attribute.column!r} is {of}, without a time zone",
                 hint=f"Select {attribute.column} AT TIME ZONE '…' in source.query.",
             )
-        return DECLARED[attribute.type], False
+        declared = DECLARED[attribute.type]
+        return (pinned if pinned is not None and pinned in KINDS.get(declared, ()) else declared), False
     plain = of if of in PLAIN else "VARCHAR" if of.startswith("ENUM") else WIDENED.get(of)
     if plain is not None and (pinned is None or plain == pinned or _fits(plain, pinned)):
         return pinned or plain, False
@@ -288,9 +291,15 @@ def _type(where: str, attribute: Attribute, of: str, rules: _Rules) -> tuple[str
     raise Misconfigured(
         f"{where}: column {attribute.column!r} is {of} now and was {pinned} in the slices before",
         safe="Nothing was lost: the mark stays until the column fits again.",
-        hint=f"Cast it in source.query, or declare its type in the mapping ({pinned}); or say `drift: quarantine`, "
-        "which sends the values that still fit and sets the others aside.",
+        hint=f"Cast it in source.query{_declaring(attribute.column, pinned)}; or say `drift: quarantine`, which "
+        "sends the values that still fit and sets the others aside.",
     )
+
+
+def _declaring(column: str, pinned: str | None) -> str:
+    """How to declare what the slices before hold; nothing where no declaration gives it."""
+    words = (word for word, staged in DECLARED.items() if pinned == staged or pinned in KINDS.get(staged, ()))
+    return "".join(f", or declare its type in the mapping: {{column: {column}, type: {word}}}" for word in words)
 
 
 def _fits(plain: str, pinned: str) -> bool:
