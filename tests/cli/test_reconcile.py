@@ -146,7 +146,7 @@ def test_a_repair_sends_what_is_lost_and_what_is_missing_and_compares_again(
     world.log("late", rows(4, first=500, at=after(minutes=7), every=900))
     assert "3 lost at arthur, 4 missing here" in tidepost.here("reconcile", "flights", "--now", NOW_TEXT, code=7).err
     ended = tidepost.here("reconcile", "flights", "--repair", "--yes", "--now", NOW_TEXT)
-    assert "flights: repaired, 4 rows published, and compared again" in ended.out
+    assert "flights: repaired, 3 rows sent again, 4 rows published, and compared again" in ended.out
     assert world.everything_arrived_once(64)
 
 
@@ -156,6 +156,7 @@ def test_a_repair_as_json_tells_what_it_did(world: World, upload: Upload, tidepo
     document = tidepost.here("reconcile", "flights", "--repair", "--yes", "--json").document
     assert document["agrees"] is True
     assert document["repaired"]["errors"] == []
+    assert document["repaired"]["sent_again"] == 3
     assert tidepost.here("reconcile", "flights", "--repair", "--json").document["agrees"] is True
 
 

@@ -102,7 +102,7 @@ def reconcile(
         repaired: dict[str, Any] | None = None
         if repair and _asked(job, result, yes=yes):
             outcomes = _repaired(session, it, result)
-            repaired = _told(outcomes)
+            repaired = _told(outcomes, sum(sum(of.values()) for of in result.lost.values()))
             result = it.reconcile(scope, chosen)
             document = _document(job, kind, result, it.differences() if session.as_json else ())
             if not session.as_json:
@@ -217,8 +217,9 @@ def _repaired(session: Session, it: Reconciling, result: Reconciled) -> list[Out
     return outcomes
 
 
-def _told(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _told(outcomes: Sequence[Outcome], lost: int) -> dict[str, Any]:
     return {
+        "sent_again": lost,
         "published": sum(one.tally.published for one in outcomes),
         "arrived": sum(one.arrived for one in outcomes),
         "held": sum(one.held for one in outcomes),
@@ -227,7 +228,10 @@ def _told(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _summary(job: str, repaired: Mapping[str, Any]) -> str:
-    return f"\n{job}: repaired, {repaired['published']:,} rows published, and compared again\n"
+    parts = [f"{count(repaired['sent_again'], 'row')} sent again"] if repaired["sent_again"] else []
+    if repaired["published"] or not parts:
+        parts.append(f"{count(repaired['published'], 'row')} published")
+    return f"\n{job}: repaired, {', '.join(parts)}, and compared again\n"
 
 
 # ------------------------------------------------------------------------------------------------------ shown
