@@ -62,7 +62,7 @@ def test_a_backfill_sends_what_was_not_sent_and_says_where_it_ended(
     done = tidepost.here("backfill", "flights", "--from", "2024-05-01", "--to", "2024-06-01", "--now", NOW_TEXT)
     assert "1 row published in 1 slice" in done.out
     assert "60 rows known from earlier scans" in done.out
-    assert "looked at up to 2024-05-01T12:59Z: there is no settled row beyond" in done.out
+    assert "looked at up to 2024-05-01T12:59Z: it holds no settled row beyond" in done.out
     assert world.everything_arrived_once(61)
 
 

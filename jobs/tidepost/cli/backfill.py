@@ -64,5 +64,5 @@ def _clamped(carried: Carried, kind: CursorKind, end: str) -> list[str]:
     if planned.bound is None:
         return ["  the range holds no row that has settled"]
     if kind.parse(planned.bound) < kind.parse(end):
-        return [f"  the range was looked at up to {short(planned.bound)}: there is no settled row beyond"]
+        return [f"  the range was looked at up to {short(planned.bound)}: it holds no settled row beyond"]
     return []
