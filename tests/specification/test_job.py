@@ -14,7 +14,9 @@ from types import FrameType
 from typing import cast
 from uuid import UUID
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from tidepost.definition.job import (
@@ -617,6 +619,24 @@ def test_the_committed_documentation_is_what_the_models_say() -> None:
 def test_the_generator_writes_the_files(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "tidepost.docs", "--write", str(tmp_path)], check=True)
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == generated()
+
+
+def test_a_topic_is_its_own_cursor_and_every_other_source_names_one(load: Load) -> None:
+    cursor = "cursor:\n  column: logged_at\n  start: 2013-01-01\n"
+    topic = "{kafka: {bootstrap: b, topic: t, columns: {flight_id: id}}}"
+    plain = changed("log/flights/*.parquet", topic, changed(cursor, ""))
+    assert (load(plain).cursor.column, load(plain).cursor.start) == ("offset", 0)
+    later = changed("mapping:", "cursor: {start: 7, lookback: 2h}\nmapping:", plain)
+    assert (load(later).cursor.start, load(later).cursor.lookback) == (7, timedelta(hours=2))
+    assert "cursor: is missing" in refusal(load, changed(cursor, ""))
+
+    def fits(text: str) -> bool:
+        return not list(jsonschema.Draft202012Validator(schema()).iter_errors(yaml.safe_load(text)))
+
+    dated = "start: '2013-01-01'"
+    assert fits(plain)
+    assert fits(changed("start: 2013-01-01", dated))
+    assert not fits(changed(cursor, ""))
 
 
 def test_the_documentation_names_every_key_and_shows_both_examples() -> None:

@@ -118,7 +118,10 @@ class Job(Section):
     )
     timezone: Zone = Field("UTC", description="The zone of the schedule.", examples=["Europe/Berlin"])
     source: AnySource = Field(description="Where inferences are logged.", examples=["log/flights/*.parquet"])
-    cursor: CursorDefinition = Field(description="The column that new rows are found by.")
+    cursor: CursorDefinition = Field(
+        description="The column that new rows are found by. Of a topic it is `{column: offset, start: 0}` if nothing "
+        "else is said."
+    )
     mapping: MappingDefinition = Field(description="Which columns become which parts of an inference.")
     staging: StagingDefinition = Field(StagingDefinition(), description="How staged files are cut and kept.")
     drift: Drift = Field(
@@ -145,6 +148,14 @@ class Job(Section):
         None, description="Labels, which join their inferences at the platform (see [ground truth](ground-truth.md))."
     )
     airflow: AirflowDefinition = Field(AirflowDefinition(), description="How the job's DAG runs on Airflow.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_topic_has_its_cursor(cls, data: Any) -> Any:
+        match data:
+            case {"source": {"kafka": _}, **others} if isinstance(own := others.get("cursor", {}), dict):
+                return {**data, "cursor": {"column": OFFSET, "start": 0, **own}}
+        return data
 
     @model_validator(mode="after")
     def _paths_fit_the_cursor(self) -> Self:
@@ -459,6 +470,9 @@ def schema() -> dict[str, Any]:
     """
     generated = Job.model_json_schema(mode="validation", schema_generator=Schema)
     generated["oneOf"] = [{"required": ["destination"]}, {"required": ["destinations"]}]
+    generated["required"].remove("cursor")
+    generated["if"] = {"properties": {"source": {"type": "object", "required": ["kafka"]}}}
+    generated["else"] = {"required": ["cursor"]}
     for part in generated["$defs"].values():
         part.pop("title", None)
     return {"$schema": Schema.schema_dialect, **generated, "title": "A tidepost job"}

@@ -115,8 +115,7 @@ class RegistryDefinition(Section):
 
 
 class KafkaDefinition(Section):
-    """A topic. The cursor is the vector of its partitions' offsets: `cursor: {column: offset,
-    start: 0}`. Only what is committed is read."""
+    """A topic. The cursor is the vector of its partitions' offsets. Only what is committed is read."""
 
     bootstrap: Referring = Field(
         description="Brokers to begin with, by host and port.", examples=["${KAFKA}", "kafka-1:9092,kafka-2:9092"]
