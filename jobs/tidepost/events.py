@@ -66,5 +66,12 @@ class Warned:
     text: str
 
 
-Event = Planned | CutStaged | PartSent | Waiting | Settled | Warned
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Which lanes are followed from now on; none while others have them all, or before they are shared out."""
+
+    lanes: tuple[str, ...]
+
+
+Event = Planned | CutStaged | PartSent | Waiting | Settled | Warned | Following
 Notice = Callable[[Event], None]

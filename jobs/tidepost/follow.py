@@ -17,7 +17,7 @@ from typing import Final
 
 from tidepost.agenda import open_deliveries, registered
 from tidepost.errors import HeldElsewhere, Misconfigured, Outdated, Refused, Retryable, TidepostError, Unknown
-from tidepost.events import Notice, Warned
+from tidepost.events import Following, Notice, Warned
 from tidepost.model import Delivery, Request, ScanKind, Stream
 from tidepost.outcome import Outcome
 from tidepost.planning.plan import pending
@@ -77,6 +77,7 @@ class Follower:
     since:   when the first of the rows that wait for a batch was seen
     made_up: whether the last step was one that made up for something
     tried:   deliveries that were made up for, so that one that cannot go does not keep the others
+    lanes:   those that were ours at the last look; None before it
     """
 
     world: World
@@ -89,6 +90,7 @@ class Follower:
     since: float | None = None
     made_up: bool = False
     tried: set[int] = field(default_factory=set)
+    lanes: tuple[str, ...] | None = None
 
     def step(self) -> bool:
         """Make up for what is open, or take the next batch. Whether something went wrong that is not one
@@ -137,8 +139,11 @@ class Follower:
         start, until = start_of(world.job, world.source.cursor()), self.rests.until(world.now())
         anything = Request("", ScanKind.INCREMENTAL)
         while not self.stop.is_set():
-            coverage, waiting = world.ledger.plans.coverage(stream), {}
-            for lane, has in self.source.lanes().items():
+            coverage, waiting, ours = world.ledger.plans.coverage(stream), {}, self.source.lanes()
+            if tuple(ours) != self.lanes:
+                self.lanes = tuple(ours)
+                self.notice(Following(self.lanes))
+            for lane, has in ours.items():
                 todo = pending(anything, start=max(start, 0), limit=has.end, coverage=coverage, lane=lane)
                 waiting[lane] = sum(one.end - one.start for one in todo)
             lanes, rows = sum(count > 0 for count in waiting.values()), sum(waiting.values())

@@ -73,8 +73,9 @@ def test_messages_arrive_as_they_come_and_the_groups_offsets_follow(
         kafka.send(topic, messages(20, first=30), partition=1)
         eventually(lambda: arrived(world, 50))
         eventually(lambda: (kafka.committed(topic, 0), kafka.committed(topic, 1)) == (30, 20))
-        out, _ = ended(process)
+        out, err = ended(process)
     assert "flights: 50 rows published in 2 batches, 50 arrived" in out
+    assert err.count(f"following {topic}/0, {topic}/1\n") == 1
     assert world.everything_arrived_once(50)
 
 
@@ -158,7 +159,10 @@ def test_members_of_a_group_share_partitions_and_take_over_from_one_that_was_kil
         feed()
         eventually(lambda: arrived(world, sent))
         eventually(lambda: all(groups.committed(topic, partition) == sent / 4 for partition in range(4)))
-        ended(one)
+        _, err = ended(one)
+        assert "no partition is given to this process now" in err + heard
+        all_of_it = f"following {topic}/0, {topic}/1, {topic}/2, {topic}/3\n"
+        assert err.count(all_of_it) >= 2, "before the other came, and after it was gone"
     assert world.everything_arrived_once(sent)
 
 

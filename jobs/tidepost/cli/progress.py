@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tidepost.cli.log import LogFormat, tell
 from tidepost.cli.output import LANES, count, short, span
-from tidepost.events import CutStaged, Event, PartSent, Planned, Settled, Waiting, Warned
+from tidepost.events import CutStaged, Event, Following, PartSent, Planned, Settled, Waiting, Warned
 from tidepost.model import Delivery, DeliveryState
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class Teller:
                     self._settled(event.delivery)
                 case Warned():
                     _tell(logging.WARNING, event.text, "warning")
+                case Following(lanes):
+                    text = f"following {', '.join(lanes)}" if lanes else "no partition is given to this process now"
+                    _tell(logging.INFO, text, "following", lanes=list(lanes))
 
     def _plan(self, event: Planned) -> None:
         self.planned = event
