@@ -250,7 +250,7 @@ def test_zero_and_false_are_labels_and_join_by_the_id_alone(
 
 def test_which_column_is_the_actual_value_can_be_said_and_must_where_there_are_two(world: ArizeWorld) -> None:
     two = {"partner_inference_id": "VARCHAR", "late": "DOUBLE", "later": "DOUBLE"}
-    with pytest.raises(Misconfigured, match=r"columns late, later.*\n.*destination\.actual_label"):
+    with pytest.raises(Misconfigured, match=r"actual value: late, later\n.*destination\.actual_label"):
         world.destination().check(LABELS, two)
     with pytest.raises(Misconfigured, match="late has no place at Arize"):
         world.destination(actual_label="later").check(LABELS, two)
