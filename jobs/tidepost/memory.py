@@ -14,7 +14,9 @@ _cuts = itertools.count(1)
 
 
 def give_back() -> None:
-    """To be called after each cut: every so often, let the C library return what it keeps of freed memory. glibc keeps
-    some for every thread that ever asked, so that a process of many cuts would seem to grow."""
+    """To be called after each cut: every so often, let the C library return what it keeps of freed memory.
+
+    glibc keeps some for every thread that ever asked, so that a process of many cuts would seem to grow.
+    """
     if next(_cuts) % EVERY == 0 and _TRIM is not None:
         _TRIM(0)
