@@ -72,9 +72,10 @@ def run_labels(world: World) -> Outcome:
 def run_both(world: World) -> tuple[Outcome, Outcome]:
     """One bulk run: inferences, then labels."""
     with world.wired() as wired:
+        assert wired.labels is not None
         first, second = (
             engine.run(one, world.ask(), notice=world.events.append, stop=threading.Event())
-            for one in engine.streams(wired)
+            for one in (wired, wired.labels)
         )
     return first, second
 

@@ -54,6 +54,7 @@ class Agenda:
     more:       whether cuts are left that were too many
     rest:       of a range that was asked for, what is left of it; None where it was planned whole
     closed:     the request was planned before, and all of its cuts are done
+    edge:       the end of what may be read now, as text; None where nothing is visible, or it was planned before
     """
 
     cuts: tuple[Cut, ...]

@@ -31,11 +31,6 @@ from tidepost.tools import Tools, equipped, sending
 from tidepost.world import World
 
 
-def streams(world: World) -> tuple[World, ...]:
-    """A job's streams in the order in which a bulk run takes them: labels go after the inferences that they join."""
-    return (world,) if world.labels is None else (world, world.labels)
-
-
 def run(world: World, request: Request, *, notice: Notice, stop: threading.Event, most: int | None = None) -> Outcome:
     """Do what a request asks, after finishing what earlier runs began.
 

@@ -11,6 +11,8 @@ import pytest
 from tests.cli.conftest import NOW_TEXT, Ended, Shell
 from tests.world import World, after, rows
 
+from tidepost.sandbox.settings import Fault
+
 Upload = Callable[..., Ended]
 
 
@@ -146,7 +148,7 @@ def test_a_repair_sends_what_is_lost_and_what_is_missing_and_compares_again(
     world.log("late", rows(4, first=500, at=after(minutes=7), every=900))
     assert "3 lost at arthur, 4 missing here" in tidepost.here("reconcile", "flights", "--now", NOW_TEXT, code=7).err
     ended = tidepost.here("reconcile", "flights", "--repair", "--yes", "--now", NOW_TEXT)
-    assert "flights: repaired, 3 rows sent again, 4 rows published, and compared again" in ended.out
+    assert "flights: repaired, 3 lost rows sent again, 4 rows published, and compared again" in ended.out
     assert world.everything_arrived_once(64)
 
 
@@ -156,8 +158,24 @@ def test_a_repair_as_json_tells_what_it_did(world: World, upload: Upload, tidepo
     document = tidepost.here("reconcile", "flights", "--repair", "--yes", "--json").document
     assert document["agrees"] is True
     assert document["repaired"]["errors"] == []
-    assert document["repaired"]["sent_again"] == 3
+    assert document["repaired"]["lost"] == 3
     assert tidepost.here("reconcile", "flights", "--repair", "--json").document["agrees"] is True
+
+
+def test_a_repair_that_does_not_come_to_its_end_says_so_and_the_next_run_finishes_it(
+    world: World, upload: Upload, tidepost: Shell
+) -> None:
+    upload()
+    lose(world, 3)
+    world.platform.process.fault(Fault("fail", kind="file", status=429))
+    world.platform.process.fault(Fault("fail", kind="rows", status=429))
+    ended = tidepost.here("reconcile", "flights", "--repair", "--yes", code=4)
+    assert "flights: not everything has arrived again; tidepost status flights shows what is left" in ended.out
+    assert "repaired" not in ended.out
+    assert "too many requests" in ended.err
+    world.platform.reset()
+    tidepost.here("run", "flights", "--now", NOW_TEXT)
+    assert world.everything_arrived_once(60)
 
 
 def test_resend_sends_what_is_lost_of_one_slice_and_records_it(world: World, upload: Upload, tidepost: Shell) -> None:

@@ -14,7 +14,7 @@ from tests.postgres import kill_all
 
 from tidepost.definition.project import load_project
 from tidepost.model import Request, ScanKind
-from tidepost.run import run, streams
+from tidepost.run import run
 from tidepost.wire import ledger_of, wire
 
 
@@ -52,7 +52,8 @@ def work(job: Job, told: Queue[list[str]]) -> None:
     ledger = ledger_of(project)
     world = wire(project, project.job("flights"), ledger, clock=lambda: job.now)
     request, stop = Request(job.key, ScanKind.INCREMENTAL), threading.Event()
-    outcomes = [run(one, request, notice=lambda event: None, stop=stop) for one in streams(world)]
+    both = filter(None, (world, world.labels))
+    outcomes = [run(one, request, notice=lambda event: None, stop=stop) for one in both]
     ledger.close()
     told.put(fuse.passed)
     told.close()

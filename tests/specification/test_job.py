@@ -621,6 +621,26 @@ def test_the_generator_writes_the_files(tmp_path: Path) -> None:
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == generated()
 
 
+@pytest.mark.parametrize(
+    ("message", "placed"),
+    [
+        ("cursor.column: it is gone", "jobs/flights.yaml:4:10: cursor.column: it is gone"),
+        ("mapping.inputs: x: it is gone", "jobs/flights.yaml:8:3: mapping.inputs: x: it is gone"),
+        ("mapping: it does not give", "jobs/flights.yaml:5:1: mapping: it does not give"),
+        ("destination.url: is no URL", "jobs/flights.yaml:12:3: destination.url: is no URL"),
+        ("kafka: there is no topic t", "jobs/flights.yaml:3:1: source.kafka: there is no topic t"),
+        ("flights: slice 1 is held", "flights: slice 1 is held"),
+        ("source postgresql://h/d: it is gone", "source postgresql://h/d: it is gone"),
+        ("sources.files: x", "sources.files: x"),
+    ],
+)
+def test_an_error_that_begins_with_a_key_is_told_with_its_place(load: Load, message: str, placed: str) -> None:
+    job = load(MINIMAL)
+    with pytest.raises(Misconfigured) as caught, job.placed(), job.placed():
+        raise Misconfigured(message, safe="safe", hint="hint")
+    assert str(caught.value) == f"{placed}\n  safe\n  hint"
+
+
 def test_a_topic_is_its_own_cursor_and_every_other_source_names_one(load: Load) -> None:
     cursor = "cursor:\n  column: logged_at\n  start: 2013-01-01\n"
     topic = "{kafka: {bootstrap: b, topic: t, columns: {flight_id: id}}}"

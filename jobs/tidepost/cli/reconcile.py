@@ -13,12 +13,12 @@ import typer
 
 from tidepost.cli.command import JobName, Now, OfStream, command
 from tidepost.cli.covered import coverage_text, covered
-from tidepost.cli.failures import show, told
+from tidepost.cli.failures import code_of, show, told
 from tidepost.cli.ledger import Yes, confirmed
 from tidepost.cli.output import count, rendered, short, table, write
 from tidepost.cli.session import Session, clock_at, existing_ledger, world_of
 from tidepost.cli.stopping import stoppable
-from tidepost.errors import Differs, Misconfigured, TidepostError
+from tidepost.errors import Differs, Misconfigured, Refused, TidepostError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -88,7 +88,7 @@ def reconcile(
 
     Shows for each hour or day how many rows are where, and the ids that differ; of a destination that cannot be
     asked, what it took. Only reads, unless --repair is given: then it asks, and sends what is lost or missing. Ends
-    with 7 where rows are lost, missing or doubled.
+    with 7 where rows are lost, missing or doubled, and with what kept a repair from its end.
     """
     with reconciling(session, job, every, now, stream=stream) as found:
         if found is None:
@@ -100,13 +100,15 @@ def reconcile(
         if not session.as_json:
             write(rendered(*_text(job, kind, result, it)))
         repaired: dict[str, Any] | None = None
+        unfinished = 0
         if repair and _asked(job, result, yes=yes):
             outcomes = _repaired(session, it, result)
             repaired = _told(outcomes, sum(sum(of.values()) for of in result.lost.values()))
+            unfinished = _code(outcomes)
             result = it.reconcile(scope, chosen)
             document = _document(job, kind, result, it.differences() if session.as_json else ())
             if not session.as_json:
-                write(rendered(_summary(job, repaired), *_text(job, kind, result, it)))
+                write(rendered(_summary(job, repaired, unfinished), *_text(job, kind, result, it)))
             for each in [error for one in outcomes for error in one.errors]:
                 show(told(each, verbose=session.verbose), as_json=False)
         _write_files(it, out, ids)
@@ -124,7 +126,7 @@ def reconcile(
         session.answer({**document, **more, **error})
     elif failure is not None:
         show(told(failure, verbose=session.verbose), as_json=False)
-    return 0 if failure is None else failure.exit_code
+    return unfinished if failure is None else failure.exit_code
 
 
 # ------------------------------------------------------------------------------------------------------ shared
@@ -217,9 +219,15 @@ def _repaired(session: Session, it: Reconciling, result: Reconciled) -> list[Out
     return outcomes
 
 
+def _code(outcomes: Sequence[Outcome]) -> int:
+    """The exit code of what kept a repair from its end; 0 where all of it has arrived."""
+    worst = next((error for one in outcomes if (error := one.worst()) is not None), None)
+    return code_of(worst) if worst is not None else Refused.exit_code if any(one.held for one in outcomes) else 0
+
+
 def _told(outcomes: Sequence[Outcome], lost: int) -> dict[str, Any]:
     return {
-        "sent_again": lost,
+        "lost": lost,
         "published": sum(one.tally.published for one in outcomes),
         "arrived": sum(one.arrived for one in outcomes),
         "held": sum(one.held for one in outcomes),
@@ -227,8 +235,12 @@ def _told(outcomes: Sequence[Outcome], lost: int) -> dict[str, Any]:
     }
 
 
-def _summary(job: str, repaired: Mapping[str, Any]) -> str:
-    parts = [f"{count(repaired['sent_again'], 'row')} sent again"] if repaired["sent_again"] else []
+def _summary(job: str, repaired: Mapping[str, Any], unfinished: int) -> str:
+    if unfinished:
+        return (
+            f"\n{job}: not everything has arrived again; tidepost status {job} shows what is left; compared again\n"
+        )
+    parts = [f"{count(repaired['lost'], 'lost row')} sent again"] if repaired["lost"] else []
     if repaired["published"] or not parts:
         parts.append(f"{count(repaired['published'], 'row')} published")
     return f"\n{job}: repaired, {', '.join(parts)}, and compared again\n"
