@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -151,3 +152,11 @@ def test_files_are_found_in_s3(world: World, s3: S3Server) -> None:
     store.put("drops/week.csv", f"id,late,landed_at\n{line(1, 1)}\n{line(2, 3)}\n".encode())
     run_both(world)
     assert shown(world) == {"r000000": 7, "r000001": 1, "r000002": 3}
+    store.put("drops/week.csv", f"id,late,landed_at\n{line(1, 4)}\n{line(2, 3)}\n".encode())
+    run_both(world)
+    assert shown(world)["r000001"] == 4
+    time.sleep(1.1)  # S3 knows when an object was modified by the second
+    store.put("drops/week.csv", f"id,late,landed_at\n{line(1, 1)}\n{line(2, 3)}\n".encode())  # as it was before
+    run_both(world)
+    assert shown(world) == {"r000000": 7, "r000001": 1, "r000002": 3}
+    assert run_labels(world).cuts == 0

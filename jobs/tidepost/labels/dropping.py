@@ -3,9 +3,9 @@
 `{job}/ground_truth/_tidepost/files/{number}.json`         a file as it was found: path, version, when it was modified
 `{job}/ground_truth/_tidepost/files/{number}.error.json`   why it was set aside
 
-A file is known by its path and its version (size, and ETag or time): the number is a hash of both, and the range of
-the cut that takes it up, in the lane `files`. So a file that changes is another one; what of it was published is
-recognised row by row.
+A file is known by its path, its version (size, and ETag or time) and when it was modified: the number is a hash of
+these, and the range of the cut that takes it up, in the lane `files`. So a file that changes is another one, and that
+is so if it changes back; what of it was published is recognised row by row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SetAside:
 
 def number_of(drop: Drop) -> int:
     """What a file is known by."""
-    return int(hashlib.sha256(f"{drop.path}\0{drop.version}".encode()).hexdigest()[:_DIGITS], 16)
+    return int(hashlib.sha256(f"{drop.path}\0{drop.version}\0{drop.modified!r}".encode()).hexdigest()[:_DIGITS], 16)
 
 
 def register(records: Records, stream: Stream, drop: Drop) -> None:

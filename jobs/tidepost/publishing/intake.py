@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tidepost.engine import translated
 from tidepost.errors import Misconfigured, Retryable, TidepostError
 from tidepost.labels.dropping import LANE as FILES
-from tidepost.labels.dropping import number_of, registered, set_aside
+from tidepost.labels.dropping import registered, set_aside
 from tidepost.labels.holding import LANE as HELD
 from tidepost.labels.holding import relation as held_rows
 from tidepost.planning.lookback import labelled
@@ -71,7 +71,7 @@ class Intake:
         of = self.job.ground_truth
         drop = registered(self.records, stream, cut.range.start)
         there = None if self.drops is None else self.drops.now(drop.path)
-        if self.drops is None or of is None or there is None or number_of(there) != cut.range.start:
+        if self.drops is None or of is None or there is None or there.version != drop.version:
             raise Misconfigured(f"{drop.path} is gone, or has changed since it was found")
         rows, columns = self.drops.rows(self.connection, drop)
         own = shape(
