@@ -213,12 +213,23 @@ def test_a_cut_that_was_left_is_done_by_confirm(
 
 
 def test_what_does_not_load_is_waited_for_and_fails_with_what_is_missing_at_the_deadline(
-    go: Callable[..., Ran], world: World, capfd: pytest.CaptureFixture[str]
+    go: Callable[..., Ran], world: World, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from tidepost.airflow import acts  # noqa: PLC0415 - it imports the engine
+
+    looked = acts.settle
+
+    def loading_after(*args: Any, **options: Any) -> Any:
+        standing = looked(*args, **options)
+        world.platform.process.configure(loading_delay=0)
+        return standing
+
     world.log("monday", rows(100, every=20))
     world.define(destination={"loading": "60s"})
-    world.platform.process.configure(loading_delay=2)
-    assert go(run_id="first").state == "success"
+    world.platform.process.configure(loading_delay=600)
+    with monkeypatch.context() as patch:
+        patch.setattr(acts, "settle", loading_after)
+        assert go(run_id="first").state == "success"
     assert "looking again in" in told(capfd)
     world.log("tuesday", rows(100, first=100, at=after(hours=5), every=20))
     world.platform.process.configure(loading_delay=600)

@@ -103,11 +103,13 @@ def test_a_ledger_that_is_kept_longer_than_one_waits_is_told_of_and_tried_again(
     site.run()
     site.world.log("tuesday", rows(CUT, first=100, at=after(hours=5)))
     path = ledger_file(site)
-    site.world.platform.process.configure(loading_delay=0.5)
+    site.world.define(destination={"loading": "1m"})
+    site.world.platform.process.configure(loading_delay=600)
     env = {"TIDEPOST_LEDGER": f"sqlite:///{path}?timeout=1"}
     child = site.start(environment=env)
     eventually(lambda: "sent" in site.world.states() or "sending" in site.world.states())
     with locked(path):
+        site.world.platform.process.configure(loading_delay=0)
         code = child.code()
     assert code == RETRYABLE, child.said()
     assert "is locked: another process kept it for 1 seconds" in child.error()["message"]

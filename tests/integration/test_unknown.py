@@ -58,7 +58,7 @@ def test_a_connection_reset_after_the_whole_body_is_sent_again_only_when_the_row
 
 def test_rows_that_load_slowly_are_waited_for(world: World) -> None:
     world.define(destination={"loading": "10s"})
-    world.platform.process.configure(loading_delay=1.0)
+    world.platform.process.configure(loading_delay=2.0)
     outcome = world.run()
     assert any(isinstance(event, Waiting) for event in world.events)
     assert not said(outcome)
