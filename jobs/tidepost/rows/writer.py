@@ -28,7 +28,7 @@ from tidepost.rows.shape import HOUR as HOUR_COLUMN
 
 Partition = Literal["day", "hour"]
 MOST_OPEN_FILES = 64
-MOST_BUFFERED_ROWS = 4 * BATCH_ROWS
+MOST_BUFFERED_ROWS = 8 * BATCH_ROWS
 KEYS = "keys.arrow"
 
 
