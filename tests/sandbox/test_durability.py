@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_loaded_now_stays_queued_and_holds_no_other_up(
     first = sorted((sandbox.data / "intake").glob("*.parquet"))[0]
     aside = first.rename(sandbox.data / "aside")
     sandbox.configure(loading_delay=0)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while api.ids() != ["b"]:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -108,7 +108,7 @@ def test_a_stop_in_the_middle_of_loading_is_quick_and_keeps_the_queue(sandbox: S
     api.upload(api.columns([f"{at}" for at in range(100)]))
     started = time.monotonic()
     sandbox.stop()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8  # the file takes ten seconds to load
     sandbox.start()
     sandbox.configure(loading_rate=None)
     assert sandbox.model_stats(api.model_id)["files"]["accepted"] == 1
@@ -141,14 +141,14 @@ def test_a_sandbox_ends_with_its_parent_however_that_dies(tmp_path: Path) -> Non
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         os.kill(parent.pid, signal.SIGKILL)
-        child.wait(timeout=5)
+        child.wait(timeout=30)
 
 
 def test_a_signal_ends_the_program_in_order(start: Start) -> None:
     sandbox = start()
     process = psutil.Process(sandbox.pid)
     os.kill(sandbox.pid, signal.SIGINT)
-    until = time.monotonic() + 2
+    until = time.monotonic() + 30
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -63,7 +63,7 @@ def test_a_login_answers_a_token_that_stands_for_the_key(
 
 
 def test_a_model_is_pending_until_it_is_ready(sandbox: SandboxProcess, api: Client) -> None:
-    sandbox.configure(provisioning_delay=0.4)
+    sandbox.configure(provisioning_delay=2)
     response = api.call("POST", "/models?async_model_provisioning=True", json=api.definition("slow"))
     assert response.status_code == 201
     assert response.json()["status"] == "Pending"
@@ -72,7 +72,7 @@ def test_a_model_is_pending_until_it_is_ready(sandbox: SandboxProcess, api: Clie
     assert slow.on("GET", "").json()["status"] == "Creating"
     early = slow.on("POST", "/inferences", json=[slow.row("a")])
     assert (early.status_code, early.json()["message"]) == (409, "the model is not Ready yet")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while slow.on("GET", "").json()["status"] != "Ready":
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -56,7 +56,7 @@ class Real:
         def look() -> str | None:
             return next((str(run["dag_run_id"]) for run in self.rest.runs(dag, run_type=kind)), None)
 
-        return until(look, f"a {kind} run of {dag}", seconds=60)
+        return until(look, f"a {kind} run of {dag}", seconds=SECONDS)
 
     def told(self, dag: str, run: str) -> str:
         """What the tasks of a run wrote into their logs."""
@@ -152,7 +152,7 @@ def test_what_arrived_is_an_event_of_its_asset_and_the_mark_is_there_to_read(
 def test_a_backfill_beside_live_runs_sends_every_row_once(real: Real, begun: dict[str, str]) -> None:
     job = real.jobs["backfilled"]
     real.succeeded(job.dag, begun["backfilled"])
-    until(lambda: len(real.rest.runs(job.dag, run_type="backfill")) == 2, "the backfill's runs", seconds=60)
+    until(lambda: len(real.rest.runs(job.dag, run_type="backfill")) == 2, "the backfill's runs", seconds=SECONDS)
     runs = real.rest.runs(job.dag)
     for run in runs:
         real.succeeded(job.dag, run["dag_run_id"])
