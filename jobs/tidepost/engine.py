@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 61_440
 """Rows of an Arrow batch and of a parquet row group: half of DuckDB's own. The next is read while one is encoded, so
-that of a cut of a few row groups less is waited for at both ends; the files are 3 % larger for it."""
+that of a cut of a few row groups less is waited for at both ends; the benchmark's files are 3 % larger for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def test_a_stop_in_the_middle_of_loading_is_quick_and_keeps_the_queue(sandbox: S
     api.upload(api.columns([f"{at}" for at in range(100)]))
     started = time.monotonic()
     sandbox.stop()
-    assert time.monotonic() - started < 8  # the file takes ten seconds to load
+    assert time.monotonic() - started < 2
     sandbox.start()
     sandbox.configure(loading_rate=None)
     assert sandbox.model_stats(api.model_id)["files"]["accepted"] == 1
